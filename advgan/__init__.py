@@ -1,0 +1,1 @@
+"""Generators of perturbations and of samples, trained by a game."""

@@ -1,0 +1,45 @@
+"""Adversarial attacks on PyTorch classifiers: `run` an attack on a victim towards a goal under a threat model."""
+
+from . import losses, models
+from .api import run
+from .catalog import CATALOG
+from .combine import Cascade, EachTarget, Restarts
+from .errors import InputError
+from .gradient.apgd import APGD
+from .gradient.fmn import FMN
+from .gradient.pgd import GradientAscent, bim, fgsm, mi_fgsm, ni_fgsm, pgd
+from .loop import Attack, Result
+from .score.square import Square
+from .threat import Goal, ThreatModel, l0, l1, l2, linf
+from .victim import Access, AccessError, Victim
+
+__all__ = [
+    "APGD",
+    "CATALOG",
+    "FMN",
+    "Access",
+    "AccessError",
+    "Attack",
+    "Cascade",
+    "EachTarget",
+    "Goal",
+    "GradientAscent",
+    "InputError",
+    "Restarts",
+    "Result",
+    "Square",
+    "ThreatModel",
+    "Victim",
+    "bim",
+    "fgsm",
+    "l0",
+    "l1",
+    "l2",
+    "linf",
+    "losses",
+    "mi_fgsm",
+    "models",
+    "ni_fgsm",
+    "pgd",
+    "run",
+]

@@ -1,0 +1,94 @@
+"""What a script has at hand, made into what the loop takes: names, modules and plain tensors are accepted here."""
+
+import torch
+from torch import Tensor, nn
+
+from . import loop
+from .catalog import attack_named
+from .errors import InputError
+from .loop import Attack, Result, Until
+from .threat import Goal, ThreatModel
+from .victim import Victim
+
+
+def run(
+    attack: str | Attack,
+    victim: nn.Module | Victim,
+    x: Tensor,
+    goal: Tensor | Goal,
+    threat: str | ThreatModel,
+    *,
+    seed: int = 0,
+    ids: Tensor | None = None,
+    until: Until | None = None,
+    batch_size: int | None = None,
+    compact_below: float = 0.75,
+) -> Result:
+    """Attack every row of x [B, ...] and say, row by row, what was found and what it cost.
+
+    attack: a name in `attacks.CATALOG`, or an attack.
+    victim: a module that gives logits [b, K], or a `Victim` that says what it reveals. It is put in eval mode for the
+        attack and left exactly as it was.
+    x: float32 or float64, finite, within the threat's bounds; moved to the model's device if it is on another.
+    goal: class numbers [B] int64 (untargeted), or a `Goal`.
+    threat: text such as "linf:8/255" (bounds 0 to 1), or a `ThreatModel`; eps is in the units of x.
+    seed, ids: a row's random numbers depend on the seed and its id [B] int64 (default: its place in x) alone, so the
+        result depends neither on the batch size nor on the order.
+    until: "first" stops a row at its first success, "smallest" goes on; None asks the attack.
+    batch_size: rows per batch; None is all at once.
+
+    Raises InputError where the input cannot be used: its message says what is there and what to do.
+    """
+    attack = attack_named(attack) if isinstance(attack, str) else attack
+    victim = victim if isinstance(victim, Victim) else _victim(victim)
+    goal = goal if isinstance(goal, Goal) else Goal(goal)
+    threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
+    _check(x, ids, batch_size)
+    goal.check(len(x))
+    home = x.device
+    device = _device_of(victim.model, home)
+    ids = torch.arange(len(x)) if ids is None else ids
+    results = []
+    size = batch_size or len(x)
+    for first in range(0, len(x), size):
+        part = slice(first, first + size)
+        results.append(
+            loop.run(
+                attack,
+                victim,
+                x[part].detach().to(device).clone(),
+                goal.keep(part).to(device),
+                threat.keep(part, x),
+                until=until,
+                seed=seed,
+                ids=ids[part].to(device),
+                compact_below=compact_below,
+            ).to(home)
+        )
+    return Result.joined(results)
+
+
+def _victim(model: nn.Module) -> Victim:
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"The victim is {type(model).__name__}; a torch.nn.Module or attacks.Victim is needed. "
+            "Wrap a plain function in attacks.models.FromCallable."
+        )
+    return Victim(model)
+
+
+def _check(x: Tensor, ids: Tensor | None, batch_size: int | None) -> None:
+    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"Inputs are {kind}; float32 or float64 tensors are needed (8-bit images: x.float() / 255).")
+    if x.ndim < 2 or x.numel() == 0:
+        raise InputError(f"Inputs are {tuple(x.shape)}; at least one example [B, ...] is needed.")
+    if ids is not None and (ids.dtype != torch.int64 or ids.shape != (len(x),)):
+        raise InputError(f"ids are {ids.dtype} {tuple(ids.shape)}; int64 [{len(x)}] is needed, one per input.")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size={batch_size}; at least one row a batch is needed.")
+
+
+def _device_of(model: nn.Module, otherwise: torch.device) -> torch.device:
+    tensors = (*model.parameters(), *model.buffers())
+    return tensors[0].device if tensors else otherwise

@@ -1,0 +1,35 @@
+"""Noise of the same norm as the perturbation it is compared with: what chance does where an adversary is not at work."""
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+from ..loop import Search
+from ..rows import Rows
+from ..victim import decision
+
+
+@dataclass(frozen=True)
+class Noise:
+    """`tries` random directions, each taken as far as the threat set goes: the norm is eps wherever the bounds allow."""
+
+    gaussian: bool = True
+    tries: int = 10
+
+    def __post_init__(self):
+        if self.tries < 1:
+            raise InputError(f"tries={self.tries}: noise needs at least one try.")
+
+    def search(self, rows: Rows) -> Search:
+        for _ in range(self.tries):
+            shape = rows.x.shape[1:]
+            yield decision(rows.threat.reach(rows.normal(*shape) if self.gaussian else rows.uniform(*shape)))
+
+
+def uniform_noise(tries: int = 10) -> Noise:
+    """Independent uniform entries, scaled to the norm eps."""
+    return Noise(gaussian=False, tries=tries)
+
+
+def gaussian_noise(tries: int = 10) -> Noise:
+    """Independent normal entries, scaled to the norm eps."""
+    return Noise(gaussian=True, tries=tries)

@@ -1,0 +1,147 @@
+"""Auto-PGD: gradient ascent that sets its own step sizes, for L-inf and L2 (arXiv 2003.01690) and L1 (2103.01208)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import losses
+from ..errors import InputError
+from ..loop import Search
+from ..norms import L1, per_row
+from ..rows import Rows
+from ..victim import Answer, gradient
+from .pieces import need_finite_eps, start_named, step_length
+
+WIDENED = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # L1: the ball is 3 eps wide for the first 30 % of the steps, and so on
+
+
+@dataclass(frozen=True)
+class APGD:
+    """PGD with momentum that halves a row's step, and goes back to its best point, where progress stalls.
+
+    In L1 the search widens the ball first and moves fewer and fewer coordinates at a time (adaptive sparsity).
+    """
+
+    steps: int = 100
+    loss: str | losses.Loss = "dlr"
+    start: str = "random"
+    rho: float = 0.75  # a stretch with fewer rises than this share is a stall
+    inertia: float = 0.25  # share of the last move carried into the next
+
+    def __post_init__(self):
+        losses.named(self.loss)
+        start_named(self.start)
+        if self.steps < 1:
+            raise InputError(f"steps={self.steps}: APGD needs at least one step.")
+
+    def search(self, rows: Rows) -> Search:
+        need_finite_eps(rows, "APGD")
+        if rows.threat.norm.name == "l0":
+            raise InputError("APGD is defined for linf, l2 and l1, and the threat is l0: use pgd.")
+        rows.x_adv = start_named(self.start)(rows)
+        yield from (self._sparse if isinstance(rows.threat.norm, L1) else self._climb)(rows)
+
+    # -- L-inf and L2 --
+
+    def _climb(self, rows: Rows) -> Search:
+        loss = losses.named(self.loss)
+        rows.before = rows.x_adv
+        rows.length = step_length(rows, 2.0)
+        rows.just_halved = torch.zeros_like(rows.length, dtype=torch.bool)
+        rows.rises = torch.zeros_like(rows.length)
+        _forget_best(rows)
+        checks = self.checkpoints()
+        for step in range(self.steps + 1):
+            answer = yield gradient(rows.x_adv, loss)
+            if step == self.steps:
+                return
+            rows.rises = rows.rises + (answer.loss > rows.last_loss) * (step > 0)
+            rows.last_loss = answer.loss
+            _remember_best(rows, answer)
+            if step in checks:
+                self._check(rows, stretch=checks[step])
+            self._step(rows, inertia=self.inertia if step else 0.0)
+
+    def _step(self, rows: Rows, inertia: float) -> None:
+        ahead = rows.threat.step(rows.x_adv, rows.grad, rows.length)
+        mixed = rows.x_adv + (ahead - rows.x_adv) * (1 - inertia) + (rows.x_adv - rows.before) * inertia
+        rows.before, rows.x_adv = rows.x_adv, rows.threat.project(mixed)
+
+    def _check(self, rows: Rows, stretch: int) -> None:
+        no_gain = ~rows.just_halved & (rows.best_at_check >= rows.best_loss)
+        stalled = (rows.rises <= self.rho * stretch) | no_gain
+        rows.length = torch.where(stalled, rows.length / 2, rows.length)
+        _back_to_best(rows, stalled)
+        rows.just_halved, rows.best_at_check = stalled, rows.best_loss
+        rows.rises = torch.zeros_like(rows.rises)
+
+    def checkpoints(self) -> dict[int, int]:
+        """{step: length of the stretch that ends there}; stretches shrink from 22 % of the steps to 6 %."""
+        stretch, at, found = max(int(0.22 * self.steps), 1), 0, {}
+        while (at := at + stretch) <= self.steps:
+            found[at] = stretch
+            stretch = max(stretch - max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1))
+        return found
+
+    # -- L1 --
+
+    def _sparse(self, rows: Rows) -> Search:
+        features = rows.x[0].numel()
+        rows.count = torch.full_like(rows.threat.radius, max(1.0, 0.2 * features))  # coordinates that a step moves
+        rows.sparsity = torch.full_like(rows.count, features)
+        for factor, share in WIDENED:
+            yield from self._sparse_phase(rows, factor, max(1, round(share * self.steps)))
+            rows.x_adv = rows.best
+            changed = (rows.best != rows.x).flatten(1).sum(1).to(rows.count.dtype)
+            rows.sparsity, rows.count = changed, (changed / 1.5).floor().clamp_min(1)
+
+    def _sparse_phase(self, rows: Rows, factor: float, steps: int) -> Search:
+        loss = losses.named(self.loss)
+        rows.length = step_length(rows, factor)
+        rows.x_adv = rows.threat.project(rows.x_adv, rows.threat.radius * factor)
+        _forget_best(rows)
+        every = max(1, int(0.04 * self.steps))
+        for step in range(steps + 1):
+            answer = yield gradient(rows.x_adv, loss)
+            _remember_best(rows, answer)
+            if step == steps:
+                return
+            if step and step % every == 0:
+                self._thin_out(rows, factor)
+            x, ahead = rows.x_adv.flatten(1), rows.grad.flatten(1)
+            ahead = L1.climb(x, ahead, rows.length, rows.count, rows.threat.low, rows.threat.high)
+            rows.x_adv = rows.threat.project(ahead.view_as(rows.x), rows.threat.radius * factor)
+
+    def _thin_out(self, rows: Rows, factor: float) -> None:
+        """Fewer coordinates as the best point has fewer; where that settles, shorter steps."""
+        changed = (rows.best != rows.x).flatten(1).sum(1).to(rows.count.dtype)
+        thinner = changed < 0.95 * rows.sparsity
+        longest = step_length(rows, factor)
+        rows.length = torch.where(thinner, longest, torch.maximum(rows.length / 1.5, longest / 10))
+        rows.count, rows.sparsity = (changed / 1.5).floor().clamp_min(1), changed
+        _back_to_best(rows, thinner)
+
+
+def _forget_best(rows: Rows) -> None:
+    rows.best = rows.x_adv
+    rows.best_grad = rows.grad = torch.zeros_like(rows.x)
+    rows.best_loss = rows.last_loss = rows.best_at_check = torch.full_like(rows.threat.radius, -torch.inf)
+
+
+def _remember_best(rows: Rows, answer: Answer) -> None:
+    loss = answer.loss.to(rows.best_loss.dtype)
+    better = loss > rows.best_loss
+    rows.grad = answer.grad()
+    rows.best = _where(better, rows.x_adv, rows.best)
+    rows.best_grad = _where(better, rows.grad, rows.best_grad)
+    rows.best_loss = torch.where(better, loss, rows.best_loss)
+
+
+def _back_to_best(rows: Rows, back: Tensor) -> None:
+    rows.x_adv = _where(back, rows.best, rows.x_adv)
+    rows.grad = _where(back, rows.best_grad, rows.grad)
+
+
+def _where(choose: Tensor, this: Tensor, other: Tensor) -> Tensor:
+    return torch.where(per_row(choose, this), this, other)

@@ -1,0 +1,56 @@
+"""Fast minimum-norm attack (Pintor et al. 2021, arXiv 2102.12827): the boundary's distance in L-inf, L2 or L1."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from .. import losses
+from ..errors import InputError
+from ..loop import Search, Until
+from ..norms import NORMS, TINY, per_row
+from ..rows import Rows
+from ..victim import gradient
+
+
+@dataclass(frozen=True)
+class FMN:
+    """Climb the margin inside a ball that shrinks where the row is fooled and grows where it is not.
+
+    Until a row is fooled for the first time, the ball's radius is the distance to a linear boundary.
+    """
+
+    until: ClassVar[Until] = "smallest"
+
+    steps: int = 100
+    first_step: float = 1.0  # Euclidean, for bounds 1 apart; falls along half a cosine to a hundredth
+    gamma: float = 0.05  # first change of the radius; falls to gamma_last
+    gamma_last: float = 0.001
+
+    def search(self, rows: Rows) -> Search:
+        norm, threat = rows.threat.norm, rows.threat
+        if norm.name == "l0":
+            raise InputError("FMN is built for linf, l2 and l1, and the threat is l0.")
+        dual = NORMS[norm.dual]
+        rows.x_adv = rows.x
+        rows.radius = rows.smallest = torch.full_like(threat.radius, torch.inf)
+        rows.span = (threat.high - threat.low).amax(1)
+        for step in range(self.steps + 1):
+            answer = yield gradient(rows.x_adv, losses.margin)
+            if step == self.steps:
+                return
+            grad, fooled = answer.grad(), answer.fooled
+            size = norm.size((rows.x_adv - rows.x).flatten(1))
+            rows.smallest = torch.where(fooled, torch.minimum(size, rows.smallest), rows.smallest)
+            falling = (1 + math.cos(math.pi * step / self.steps)) / 2
+            gamma = self.gamma_last + (self.gamma - self.gamma_last) * falling
+            reached_once = rows.smallest.isfinite()
+            to_boundary = size + answer.loss.abs().to(size.dtype) / dual.size(grad.flatten(1)).clamp_min(TINY)
+            shrunk = torch.minimum(rows.radius * (1 - gamma), rows.smallest)
+            grown = torch.where(reached_once, rows.radius * (1 + gamma), to_boundary)
+            rows.radius = torch.minimum(torch.where(fooled, shrunk, grown), rows.threat.radius)
+            length = rows.span * self.first_step * (0.01 + 0.99 * falling)
+            unit = grad / per_row(NORMS["l2"].size(grad.flatten(1)).clamp_min(TINY), grad)
+            ahead = rows.x_adv + unit * per_row(length, grad)
+            rows.x_adv = rows.threat.project(ahead, rows.radius.clamp_max(torch.finfo(size.dtype).max))

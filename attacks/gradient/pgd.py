@@ -1,0 +1,65 @@
+"""Projected gradient ascent, and the attacks that are PGD with other parts."""
+
+from dataclasses import dataclass
+
+from .. import losses
+from ..errors import InputError
+from ..loop import Search
+from ..rows import Rows
+from ..victim import decision, gradient
+from .pieces import Direction, Momentum, Nesterov, Steepest, need_finite_eps, start_named, step_length
+
+
+@dataclass(frozen=True)
+class GradientAscent:
+    """Climb `loss` from `start` by steps of `share` times eps; the threat model says where to stop."""
+
+    loss: str | losses.Loss = "cross_entropy"
+    direction: Direction = Steepest()
+    share: float = 0.1
+    start: str = "random"
+    steps: int = 40
+
+    def __post_init__(self):
+        losses.named(self.loss)
+        start_named(self.start)
+        if self.steps < 1 or not self.share > 0:
+            raise InputError(
+                f"steps={self.steps}, share={self.share}: at least one step of a positive share is needed."
+            )
+
+    def search(self, rows: Rows) -> Search:
+        need_finite_eps(rows, "Gradient ascent")
+        loss = losses.named(self.loss)
+        rows.x_adv = start_named(self.start)(rows)
+        rows.length = step_length(rows, self.share)
+        self.direction.init(rows)
+        for _ in range(self.steps):
+            answer = yield gradient(self.direction.ask_at(rows, rows.length), loss)
+            rows.x_adv = rows.threat.step(rows.x_adv, self.direction.turn(rows, answer.grad()), rows.length)
+        yield decision(rows.x_adv)
+
+
+def fgsm(loss: str | losses.Loss = "cross_entropy") -> GradientAscent:
+    """Fast gradient (sign) method, arXiv 1412.6572: one step of eps, steepest in the threat's norm."""
+    return GradientAscent(loss, share=1.0, start="input", steps=1)
+
+
+def bim(steps: int = 10, share: float = 0.2, loss: str | losses.Loss = "cross_entropy") -> GradientAscent:
+    """Basic iterative method, arXiv 1607.02533: PGD from the input itself."""
+    return GradientAscent(loss, share=share, start="input", steps=steps)
+
+
+def pgd(steps: int = 40, share: float = 0.1, loss: str | losses.Loss = "cross_entropy") -> GradientAscent:
+    """Projected gradient descent, arXiv 1706.06083, from a random start."""
+    return GradientAscent(loss, share=share, steps=steps)
+
+
+def mi_fgsm(steps: int = 10, decay: float = 1.0, loss: str | losses.Loss = "cross_entropy") -> GradientAscent:
+    """Momentum iterative FGSM, arXiv 1710.06081."""
+    return GradientAscent(loss, Momentum(decay), share=1 / steps, start="input", steps=steps)
+
+
+def ni_fgsm(steps: int = 10, decay: float = 1.0, loss: str | losses.Loss = "cross_entropy") -> GradientAscent:
+    """Nesterov iterative FGSM, arXiv 1908.06281."""
+    return GradientAscent(loss, Nesterov(decay), share=1 / steps, start="input", steps=steps)

@@ -1,0 +1,152 @@
+"""Every fused operation in plain PyTorch: the specification that the Triton twins are tested against.
+
+Shapes: images are flat [b, d], logits [b, K], one value per row [b]. No operation mixes rows, and none rounds a row
+differently for the company it is in.
+"""
+
+import torch
+from torch import Tensor
+
+NEWTON_STEPS = 4  # each from below, so that stopping early stays inside the ball
+PHILOX_ROUNDS = 10
+WORD = 0xFFFFFFFF
+
+
+def row_sum(flat: Tensor) -> Tensor:
+    """[b, d] -> [b]."""
+    # A reduction to one number is split over threads and rounds otherwise: a lone row is summed beside its copy.
+    return flat.expand(2, -1).sum(1)[:1] if len(flat) == 1 else flat.sum(1)
+
+
+def step_linf(x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """x_adv + length [b] * sign(direction), clamped to [low, high] [b, d], which hold ball and bounds in one."""
+    return (x_adv + direction.sign() * length[:, None]).clamp(low, high)
+
+
+def step_l2(
+    x: Tensor, x_adv: Tensor, direction: Tensor, length: Tensor, radius: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """x_adv + length [b] along direction, back onto the part of the L2 ball of that radius [b] round x in [low, high]."""
+    tiny = torch.finfo(x.dtype).tiny
+    # The squares of a gradient of 1e-25 underflow: the largest entry becomes 1 first.
+    unit = direction / direction.abs().amax(1, keepdim=True).clamp_min(tiny)
+    unit = unit * (length / row_sum(unit * unit).sqrt().clamp_min(tiny))[:, None]
+    return shrink_l2(x, x_adv + unit, radius, low, high)
+
+
+def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, longest: float = 1.0) -> Tensor:
+    """clamp(x + s (z - x), low, high) with s in [0, longest] as large as the L2 radius [b] allows, in every row.
+
+    With longest = 1 this is the Euclidean projection of z onto ball and box together (for z - x = d, its KKT
+    conditions give d / (1 + mu), clamped). In t = s^2 the squared size sum(min(t d^2, room^2)) is concave,
+    so that Newton's method climbs to the radius from below.
+    """
+    delta = z - x
+    room = torch.where(delta > 0, high - x, x - low)
+    square, room = delta * delta, room * room
+    tiny = torch.finfo(x.dtype).tiny
+    target = (radius * radius).clamp_max(torch.finfo(x.dtype).max)
+    most = longest * longest
+    t = (target / row_sum(square).clamp_min(tiny)).clamp_max(most)
+    for _ in range(NEWTON_STEPS):
+        scaled = square * t[:, None]
+        full = scaled >= room
+        size = row_sum(torch.where(full, room, scaled))
+        free = row_sum(torch.where(full, 0.0, square))
+        t = (t + (target - size).clamp_min(0) / free.clamp_min(tiny)).clamp_max(most)
+    return (x + delta * t.sqrt()[:, None]).clamp(low, high)
+
+
+def margin(
+    logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Best other logit minus the label's; targeted: the label's minus the rival's (`versus`, else the best other).
+
+    Returns (value [b], slope [b, K] = d value / d logits, reached [b] bool as in `verdict`).
+    """
+    label, rival_at, rival = _duel(logits, labels, versus)
+    sign = 1.0 if targeted else -1.0
+    slope = torch.zeros_like(logits).scatter_(1, rival_at[:, None], -sign).scatter_(1, labels[:, None], sign)
+    return sign * (label - rival), slope, verdict(logits, labels, targeted)
+
+
+def dlr(logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The margin over the spread of the top logits (z1 - z3; targeted z1 - (z3 + z4) / 2); returns what `margin` does.
+
+    Three classes: z1 - z3 for both. Two classes: the margin itself.
+    """
+    value, slope, reached = margin(logits, labels, targeted, versus)
+    classes = logits.shape[1]
+    if classes < 3:
+        return value, slope, reached
+    top, at = logits.topk(min(classes, 4 if targeted else 3), dim=1)
+    tail = top[:, 2:].mean(1)
+    spread = (top[:, 0] - tail).clamp_min(torch.finfo(logits.dtype).tiny)
+    weights = logits.new_full((len(top), top.shape[1] - 1), -1.0 / (top.shape[1] - 2))
+    weights[:, 0] = 1.0
+    spread_slope = torch.zeros_like(logits).scatter_(1, torch.cat((at[:, :1], at[:, 2:]), 1), weights)
+    ratio = value / spread
+    return ratio, (slope - spread_slope * ratio[:, None]) / spread[:, None], reached
+
+
+def cross_entropy(
+    logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """-log softmax at the label; targeted: log softmax. Returns what `margin` does; `versus` plays no part."""
+    sign = 1.0 if targeted else -1.0
+    value = logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1) * sign
+    # 1 - p rounds to 0 from a margin of 17 on (float32); the sum of the others' probabilities does not.
+    others = logits.softmax(1).scatter_(1, labels[:, None], 0.0)
+    slope = (others * -sign).scatter_(1, labels[:, None], (others.sum(1) * sign)[:, None])
+    return value, slope, verdict(logits, labels, targeted)
+
+
+def verdict(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
+    """[b] bool: the label has lost the lead (targeted: has it), all logits are finite, and rounding cannot undo it.
+
+    The lead must exceed 64 units in the last place of the largest logit, so that the same input evaluated in another
+    batch, where libraries add in another order, gets the same answer.
+    """
+    label, _, rival = _duel(logits, labels, None)
+    lead = label - rival if targeted else rival - label
+    ulp = min(torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps)
+    return (lead > 64 * ulp * logits.abs().amax(1)) & logits.isfinite().all(1)
+
+
+def _duel(logits: Tensor, labels: Tensor, versus: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The label's logit [b], the rival's index [b] and the rival's logit [b]."""
+    label = logits.gather(1, labels[:, None]).squeeze(1)
+    if versus is not None:
+        return label, versus, logits.gather(1, versus[:, None]).squeeze(1)
+    rival, at = logits.scatter(1, labels[:, None], -torch.inf).max(1)
+    return label, at, rival
+
+
+def random_words(seed: int, ids: Tensor, draw: int, count: int) -> Tensor:
+    """[b, count] int64 in [0, 2^32): Philox-4x32-10 (Salmon et al. 2011) with key = seed, counter = (block, draw, id)."""
+    blocks = torch.arange(-(-count // 4), device=ids.device)[None, :]
+    c0 = blocks.expand(len(ids), -1)
+    c1 = torch.full_like(c0, draw & WORD)
+    c2 = (ids & WORD)[:, None].expand_as(c0)
+    c3 = ((ids >> 32) & WORD)[:, None].expand_as(c0)
+    k0, k1 = seed & WORD, (seed >> 32) & WORD
+    for _ in range(PHILOX_ROUNDS):
+        # int64 products wrap modulo 2^64, which leaves both halves of the 64-bit product right.
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = ((p1 >> 32) & WORD) ^ c1 ^ k0, p1 & WORD, ((p0 >> 32) & WORD) ^ c3 ^ k1, p0 & WORD
+        k0, k1 = (k0 + 0x9E3779B9) & WORD, (k1 + 0xBB67AE85) & WORD
+    return torch.stack((c0, c1, c2, c3), dim=-1).flatten(1)[:, :count]
+
+
+def uniform(seed: int, ids: Tensor, draw: int, count: int, dtype: torch.dtype) -> Tensor:
+    """[b, count] in [0, 1): 24 bits each, in float64 53 bits."""
+    if dtype == torch.float64:
+        words = random_words(seed, ids, draw, 2 * count).unflatten(1, (count, 2))
+        return ((words[..., 0] >> 5) * 2**26 + (words[..., 1] >> 6)).double() * 2.0**-53
+    return ((random_words(seed, ids, draw, count) >> 8).float() * 2.0**-24).to(dtype)
+
+
+def normal(seed: int, ids: Tensor, draw: int, count: int, dtype: torch.dtype) -> Tensor:
+    """[b, count] standard normal, by inversion of one word each (so |z| < 6.4)."""
+    words = random_words(seed, ids, draw, count)
+    return torch.special.ndtri((words.double() + 0.5) * 2.0**-32).to(dtype)

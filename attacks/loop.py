@@ -1,0 +1,153 @@
+"""The one loop that every attack runs in: it asks the model, judges, counts, keeps the best and drops what is done."""
+
+import itertools
+from collections.abc import Generator
+from dataclasses import dataclass, fields
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .norms import per_row
+from .rows import Rows
+from .threat import Goal, ThreatModel
+from .victim import Answer, Query, Victim, borrowed, check_logits, decision
+
+Search = Generator[Query, Answer, None]
+Until = Literal["first", "smallest"]
+LOOK_EVERY = 8  # steps between two looks at how many rows are left, where looking waits for the device
+
+
+class Attack(Protocol):
+    """A frozen dataclass of options with one method, `search`, which yields queries and is sent the answers.
+
+    What it yields is all that counts: it returns nothing and may stop whenever it likes. A class attribute
+    `until = "smallest"` says that it goes on after the first success.
+    """
+
+    def search(self, rows: Rows) -> Search: ...
+
+
+@dataclass
+class Result:
+    """B examples, in the order they came."""
+
+    x_adv: Tensor  # [B, ...] the input found, or x itself where none was
+    fooled: Tensor  # [B] bool: goal reached, inside the threat set
+    size: Tensor  # [B] float64, norm of x_adv - x; inf where not fooled
+    queries: Tensor  # [B] int64 forward passes spent, the clean one included
+    backwards: Tensor  # [B] int64 gradients taken
+    step: Tensor  # [B] int64 the yield that found x_adv: 0 = already wrong when clean, -1 = none
+
+    @classmethod
+    def nothing_yet(cls, x: Tensor) -> "Result":
+        zeros = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        size = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+        return cls(x.clone(), zeros.bool(), size, zeros.clone(), zeros.clone(), zeros - 1)
+
+    @classmethod
+    def joined(cls, parts: list["Result"]) -> "Result":
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def keep(self, rows: Tensor) -> "Result":
+        return Result(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, at: Tensor, other: "Result") -> None:
+        for f in fields(self):
+            getattr(self, f.name)[at] = getattr(other, f.name)
+
+    def to(self, device: torch.device) -> "Result":
+        return Result(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+def run(
+    attack: Attack,
+    victim: Victim,
+    x: Tensor,
+    goal: Goal,
+    threat: ThreatModel,
+    *,
+    until: Until | None = None,
+    seed: int = 0,
+    ids: Tensor | None = None,
+    compact_below: float = 0.75,
+) -> Result:
+    """Attack every row of x [B, ...], all in one batch.
+
+    until: "first" lets go of a row once it is fooled (fixed eps); "smallest" goes on looking for a smaller
+        perturbation until the attack ends; None asks the attack.
+    ids: [B] int64, the examples' places in the data set; None numbers them from 0.
+    compact_below: shrink the batch when no more than this share of it is still at work; 0 never shrinks it.
+        The result does not depend on it.
+    A row's counts are what it costs alone: up to its success, or to the attack's end.
+    """
+    until = until or getattr(attack, "until", "first")
+    ids = torch.arange(len(x), device=x.device) if ids is None else ids
+    goal.check(len(x))
+    rows = Rows(x, ids, goal, threat.around(x), seed)
+    whole, found = Result.nothing_yet(x), Result.nothing_yet(x)
+    working = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    waits = x.device.type != "cpu"
+    search = attack.search(rows)
+    query = decision(x)  # the clean input is the first candidate
+    with borrowed(victim.model, seed):
+        for step in itertools.count():
+            if step == 0:
+                answer = _clean_answer(victim, x, goal)
+            else:
+                query = query._replace(x=rows.threat.shown(query.x))
+                answer = victim.answer(query, rows.goal, rows.aim)
+            found.queries += working * (len(query.x) if query.many else 1)
+            _judge(found, rows, working, query, answer, step)
+            working = found.size > 0 if until == "smallest" else ~found.fooled
+            look = not waits or step % LOOK_EVERY == 0
+            left = int(working.sum()) if look else len(working)
+            if left == 0:
+                break
+            try:
+                query = search.send(answer if step else None)  # type: ignore[arg-type]  # a generator is started by sending None
+            except StopIteration:
+                break
+            finally:
+                if answer.backwards:
+                    found.backwards += working * answer.backwards
+            if left <= compact_below * len(working):
+                whole.put(rows.index, found)
+                at = working.nonzero().squeeze(1)
+                rows.keep(at)
+                found, query, working = found.keep(at), query.keep(at), working[at]
+    search.close()
+    whole.put(rows.index, found)
+    return whole
+
+
+def _clean_answer(victim: Victim, x: Tensor, goal: Goal) -> Answer:
+    """The clean inputs are wrong by plain argmax, as accuracy is counted."""
+    logits = victim.logits(x)
+    check_logits(logits)
+    goal.check(len(x), logits.shape[1])
+    if logits.shape[1] < 2:
+        raise InputError(f"The model has {logits.shape[1]} class; a classifier has at least two.")
+    return Answer(goal.reached(logits.argmax(1)))
+
+
+def _judge(found: Result, rows: Rows, working: Tensor, query: Query, answer: Answer, step: int) -> None:
+    """Success is judged here and nowhere else: goal reached AND candidate inside the threat set."""
+    tries = zip(query.x, answer.fooled, strict=True) if query.many else [(query.x, answer.fooled)]
+    for x_adv, fooled in tries:
+        hit = working & fooled
+        if hit.is_cpu:
+            at = hit.nonzero().squeeze(1)
+            if len(at) == 0:
+                continue
+            x_adv, hit = x_adv[at], hit[at]
+        else:
+            at = slice(None)
+        x_adv = x_adv.detach()
+        size = rows.threat.size(x_adv, at)
+        better = hit & (size < found.size[at])
+        found.x_adv[at] = torch.where(per_row(better, x_adv), x_adv, found.x_adv[at])
+        found.size[at] = torch.where(better, size, found.size[at])
+        found.step[at] = torch.where(better, step, found.step[at])
+        found.fooled[at] |= better

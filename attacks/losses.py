@@ -1,0 +1,70 @@
+"""Losses an attacker climbs: always larger nearer to the goal. The sign is settled here and nowhere else.
+
+A loss takes logits [b, K] and a goal and gives value [b], its slope in the logits [b, K], and the verdict [b].
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import kernels
+from .errors import unknown
+from .threat import Goal
+
+
+class Climb(NamedTuple):
+    value: Tensor  # [b] what the attacker wants larger
+    slope: Tensor  # [b, K] d value[i] / d logits[i]
+    reached: Tensor  # [b] bool: the goal whose labels the loss climbs to is reached, beyond rounding
+
+
+Loss = Callable[[Tensor, Goal], Climb]
+
+
+def cross_entropy(logits: Tensor, goal: Goal) -> Climb:
+    """-log softmax of the label (targeted: its negative)."""
+    return Climb(*kernels.cross_entropy(logits, goal.labels, goal.targeted, goal.versus))
+
+
+def margin(logits: Tensor, goal: Goal) -> Climb:
+    """Best other logit minus the label's; targeted: the target's minus that of `goal.versus`, else of the best other.
+
+    Positive means that the goal is reached.
+    """
+    return Climb(*kernels.margin(logits, goal.labels, goal.targeted, goal.versus))
+
+
+def dlr(logits: Tensor, goal: Goal) -> Climb:
+    """Difference of logits ratio: the margin over z1 - z3; targeted over z1 - (z3 + z4) / 2 (arXiv 2003.01690).
+
+    Sorted logits z1 >= z2 >= ...: neither their shift nor their scale matters. With three classes the targeted form
+    divides by z1 - z3, the published untargeted one; with two classes there is no z3 and DLR is the margin.
+    """
+    return Climb(*kernels.dlr(logits, goal.labels, goal.targeted, goal.versus))
+
+
+def from_function(function: Callable[[Tensor, Goal], Tensor]) -> Loss:
+    """A loss from any differentiable function of (logits [b, K], goal) that gives [b]."""
+
+    def loss(logits: Tensor, goal: Goal) -> Climb:
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            value = function(leaf, goal)
+            (slope,) = torch.autograd.grad(value.sum(), leaf)
+        return Climb(value.detach(), slope, kernels.verdict(logits, goal.labels, goal.targeted))
+
+    return loss
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+
+
+def named(loss: str | Loss) -> Loss:
+    """The loss of that name, or the callable itself."""
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    return LOSSES[loss]

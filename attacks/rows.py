@@ -1,0 +1,68 @@
+"""The per-example tensors of one attack, kept in step."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import noise
+from .threat import Goal, ThreatSet
+
+
+class Rows:
+    """Whatever is one-per-example. An attack stores its own state here too: `rows.momentum = ...`.
+
+    At a `yield` the loop may drop rows that are done; each tensor stored here, and each object with a `keep`,
+    then loses the same rows. So after a yield, read per-example tensors from here and not from a local.
+    """
+
+    index: Tensor  # [b] int64, places in the batch the attack was given
+    ids: Tensor  # [b] int64, places in the data set: they and the seed decide a row's random numbers
+    x: Tensor  # [b, ...] clean
+    goal: Goal  # what counts as success
+    aim: Goal  # what the losses climb to; an attack may set it (a target class, say)
+    threat: ThreatSet
+
+    def __init__(self, x: Tensor, ids: Tensor, goal: Goal, threat: ThreatSet, seed: int = 0):
+        self.index = torch.arange(len(x), device=x.device)
+        self.ids = ids
+        self.x = x
+        self.goal = goal
+        self.aim = goal
+        self.threat = threat
+        self.seed = seed
+        self.draws = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and name != "index" and value.shape[:1] != self.index.shape:
+            raise ValueError(f"rows.{name} is {tuple(value.shape)}; only [{len(self.index)}, ...] tensors live on rows")
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"rows.{name} has not been set; an attack sets its state before it reads it")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these [k] int64."""
+        shared_aim = self.aim is self.goal
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                vars(self)[name] = value[rows]
+            elif hasattr(value, "keep"):
+                vars(self)[name] = value.keep(rows)
+        if shared_aim:
+            self.aim = self.goal
+
+    def uniform(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
+        """[b, *shape] in [low, high). Draw the same number of times for every row: the draw's number is shared."""
+        return noise.uniform(self.seed, self.ids, self._next_draw(), shape, self.x.dtype) * (high - low) + low
+
+    def normal(self, *shape: int) -> Tensor:
+        """[b, *shape] standard normal."""
+        return noise.normal(self.seed, self.ids, self._next_draw(), shape, self.x.dtype)
+
+    def _next_draw(self) -> int:
+        self.draws += 1
+        return self.draws - 1

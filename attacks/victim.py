@@ -1,0 +1,198 @@
+"""The model under attack, seen through what the attacker may ask of it."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import kernels
+from .errors import InputError
+from .losses import Climb, Loss
+from .threat import Goal
+
+
+class Access(IntEnum):
+    """What one query reveals. Each level includes the ones below it."""
+
+    DECISION = 0
+    SCORES = 1
+    GRADIENT = 2
+
+
+class Query(NamedTuple):
+    """Candidates to show the model: x is [b, ...], or [q, b, ...] with many=True (q tries per row).
+
+    loss: what to climb, for access SCORES (its value) and GRADIENT (its value and gradient).
+    """
+
+    x: Tensor
+    access: Access
+    loss: Loss | None = None
+    many: bool = False
+
+    def keep(self, rows: Tensor) -> "Query":
+        return self._replace(x=self.x[:, rows] if self.many else self.x[rows])
+
+
+def decision(x: Tensor, many: bool = False) -> Query:
+    return Query(x, Access.DECISION, many=many)
+
+
+def scores(x: Tensor, loss: Loss | None = None) -> Query:
+    return Query(x, Access.SCORES, loss)
+
+
+def gradient(x: Tensor, loss: Loss) -> Query:
+    return Query(x, Access.GRADIENT, loss)
+
+
+class Answer:
+    """What the model let out."""
+
+    def __init__(self, fooled: Tensor, logits: Tensor | None = None, climb: Climb | None = None, graph=None):
+        self.fooled = fooled  # [b] bool ([q, b] for many tries): the goal is reached
+        self.logits = logits  # [b, K], detached; None for a decision
+        self.backwards = 0  # gradients taken so far
+        self._climb = climb
+        self._graph = graph  # (leaf x, logits with their graph)
+
+    @property
+    def loss(self) -> Tensor:
+        """[b] value of the query's loss."""
+        assert self._climb is not None, "the query named no loss"
+        return self._climb.value
+
+    def grad(self) -> Tensor:
+        """The direction in which the loss rises: d loss[i] / d x[i] divided by the row's largest slope in the logits.
+
+        Shaped like x. The divisor keeps a saturated softmax from underflowing on its way back (it is 1 for the margin,
+        so that there the gradient is exact); steps use the direction alone. Entries that are not finite become 0.
+        """
+        assert self._climb is not None and self._graph is not None, "the query asked for no gradient"
+        self.backwards += 1
+        leaf, logits = self._graph
+        slope = self._climb.slope
+        largest = slope.abs().amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
+        (grad,) = torch.autograd.grad(logits, leaf, (slope / largest).to(logits.dtype))
+        return grad.nan_to_num_(0.0, 0.0, 0.0)
+
+
+class AccessError(InputError):
+    """An attack asked for more than the victim reveals."""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """model: gives logits [b, K] for inputs [b, ...] within the threat's bounds, each row on its own."""
+
+    model: nn.Module
+    access: Access = Access.GRADIENT
+
+    def answer(self, query: Query, goal: Goal, aim: Goal) -> Answer:
+        if query.access > self.access:
+            raise AccessError(
+                f"This attack needs {query.access.name}, the victim reveals {self.access.name}. "
+                f"Attacks that need no more are in attacks/{self.access.name.lower()}/."
+            )
+        if query.many:
+            logits = self.logits(query.x.flatten(0, 1)).unflatten(0, query.x.shape[:2])
+            return Answer(torch.stack([judged(each, goal) for each in logits]))
+        if query.access is not Access.GRADIENT:
+            logits, graph = self.logits(query.x), None
+        else:
+            graph = self.differentiable(query.x)
+            logits = graph[1].detach()
+        climb = None if query.loss is None else query.loss(_full(logits), aim)
+        fooled = climb.reached if climb is not None and aim is goal else judged(logits, goal)
+        return Answer(fooled, None if query.access is Access.DECISION else logits, climb, graph)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[b, K], without a graph."""
+        with torch.no_grad():
+            return _logits(self.model(x.detach()), len(x))
+
+    def differentiable(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The leaf and the logits [b, K] with their graph."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            logits = _logits(self.model(leaf), len(x))
+        if not logits.requires_grad:
+            raise InputError(
+                "This attack needs gradients, and the model's logits do not depend on its input through differentiable "
+                "operations. Use an attack from attacks/score/ or attacks/decision/, or remove detach, no_grad and numpy."
+            )
+        return leaf, logits
+
+
+def judged(logits: Tensor, goal: Goal) -> Tensor:
+    """[b] bool: the goal is reached, all logits are finite, and rounding cannot undo it."""
+    return kernels.verdict(_full(logits), goal.labels, goal.targeted)
+
+
+def check_logits(logits: Tensor) -> None:
+    """Raises InputError where the answers to clean inputs are not logits [b, K >= 2]."""
+    if not bool(logits.isfinite().all()):
+        bad = int((~logits.isfinite()).any(1).sum())
+        raise InputError(f"The model gives NaN or inf for {bad} of {len(logits)} clean inputs; mend the model first.")
+    if bool((logits >= 0).all()) and bool(((logits.double().sum(1) - 1).abs() < 1e-3).all()):
+        raise InputError(
+            "The model returns probabilities (no entry is negative and each row sums to 1); attacks need logits. "
+            "Drop the softmax, or wrap the model in attacks.models.LogProbabilities."
+        )
+
+
+@contextlib.contextmanager
+def borrowed(model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """The model in eval mode and free of parameter gradients; on leaving, everything is put back as it was.
+
+    Put back: the training flag of each submodule, requires_grad of each parameter, each buffer's contents, and the
+    random state of the caller (inside, a model that draws random numbers draws them from `seed`).
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {tensor.device for tensor, _ in wanted + buffers if tensor.is_cuda}
+    with torch.random.fork_rng(devices), torch.inference_mode(False), torch.no_grad():
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        try:
+            for module, _ in flags:
+                module.training = False
+            for parameter, _ in wanted:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, flag in flags:
+                module.training = flag
+            for parameter, flag in wanted:
+                parameter.requires_grad_(flag)
+            for buffer, contents in buffers:
+                if not torch.equal(buffer, contents):
+                    buffer.copy_(contents)
+
+
+def _full(logits: Tensor) -> Tensor:
+    """At least float32: bfloat16 has too few digits to compare logits in."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _logits(output, batch: int) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"The model returns {type(output).__name__}, not a tensor of logits [b, K]. "
+            "Wrap it in a module whose forward returns the logits alone."
+        )
+    if output.shape == (batch,) or output.shape == (batch, 1):
+        raise InputError(
+            f"The model returns one logit per row {tuple(output.shape)}; attacks need one per class. "
+            "Wrap it in attacks.models.Binary."
+        )
+    if output.ndim != 2 or len(output) != batch or not output.is_floating_point():
+        raise InputError(f"The model returns {output.dtype} {tuple(output.shape)}; logits [{batch}, K] are needed.")
+    return output
