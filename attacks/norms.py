@@ -1,9 +1,9 @@
 """The norms an attacker may be bound by: how large a perturbation is, how to step in them, how to get back inside.
 
-Shapes: images are flat [b, d]; sizes, radii and lengths are [b]. `low` and `high` [b, d] hold the bounds (and the mask).
+Shapes: images are flat [b, d]; sizes, radii and lengths are [b]. `low` and `high` [b, d] hold the bounds and the mask.
 """
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ def per_row(values: Tensor, like: Tensor) -> Tensor:
 
 
 class Norm(Protocol):
-    name: ClassVar[str]
-    dual: ClassVar[str]
+    name: str
+    dual: str
 
     def size(self, delta: Tensor) -> Tensor:
         """[b]: how large each row of delta is."""
@@ -32,9 +32,20 @@ class Norm(Protocol):
         ...
 
     def step(
-        self, x: Tensor, x_adv: Tensor, direction: Tensor, length: Tensor, radius: Tensor, low: Tensor, high: Tensor
+        self,
+        x: Tensor,
+        x_adv: Tensor,
+        direction: Tensor,
+        length: Tensor,
+        radius: Tensor,
+        low: Tensor,
+        high: Tensor,
+        progress: float = 1.0,
     ) -> Tensor:
-        """From x_adv the move of at most that length that climbs `direction` most, brought back into ball and box."""
+        """From x_adv the move of that length that climbs `direction` most, brought back into ball and box.
+
+        progress: share of the search that is over; L1 moves fewer coordinates at a time as it grows.
+        """
         ...
 
     def project(self, x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -56,7 +67,7 @@ class Linf:
     def hair(self, x: Tensor, eps: Tensor) -> Tensor:
         return torch.zeros_like(eps)  # the threat set rounds the ball's faces inwards instead
 
-    def step(self, x, x_adv, direction, length, radius, low, high):
+    def step(self, x, x_adv, direction, length, radius, low, high, progress=1.0):
         return kernels.step_linf(x_adv, direction, length, low, high)
 
     def project(self, x, z, radius, low, high):
@@ -64,8 +75,7 @@ class Linf:
         return torch.maximum(torch.minimum(z, x + ball), x - ball).clamp(low, high)
 
     def reach(self, x, direction, radius, low, high):
-        largest = direction.abs().amax(1).clamp_min(torch.finfo(x.dtype).tiny)
-        return (x + direction / largest[:, None] * radius[:, None]).clamp(low, high)
+        return (x + _unit(direction) * _finite(radius, x)[:, None]).clamp(low, high)
 
 
 class L2:
@@ -76,16 +86,16 @@ class L2:
         return row_sum(delta * delta).sqrt()
 
     def hair(self, x: Tensor, eps: Tensor) -> Tensor:
-        return _rounding(x) * (self.size(x.double()) + 32 * eps)
+        return _rounding(x) * (self.size(x.double()) + 32 * eps.nan_to_num(posinf=0.0))  # inf - inf is NaN
 
-    def step(self, x, x_adv, direction, length, radius, low, high):
+    def step(self, x, x_adv, direction, length, radius, low, high, progress=1.0):
         return kernels.step_l2(x, x_adv, direction, length, radius, low, high)
 
     def project(self, x, z, radius, low, high):
         return kernels.shrink_l2(x, z, radius, low, high)
 
     def reach(self, x, direction, radius, low, high):
-        return kernels.shrink_l2(x, x + direction, radius, low, high, longest=1e9)
+        return kernels.shrink_l2(x, x + _unit(direction), radius, low, high, longest=1e9)
 
 
 class L1:
@@ -97,22 +107,29 @@ class L1:
         return row_sum(delta.abs())
 
     def hair(self, x: Tensor, eps: Tensor) -> Tensor:
-        return _rounding(x) * (self.size(x.double()) + 32 * eps)
+        return (
+            eps.nan_to_num(posinf=0.0) * 1e-12
+        )  # the projection works in float64 and rounds every coordinate towards x
 
-    def step(self, x, x_adv, direction, length, radius, low, high):
-        count = max(1, int(self.share * x.shape[1]))
-        ahead = self.climb(x_adv, direction, length, length.new_full((len(x),), count), low, high)
+    def step(self, x, x_adv, direction, length, radius, low, high, progress=1.0):
+        count = max(1.0, self.share * x.shape[1] * (1 - 2 * progress))  # one from half-way on
+        ahead = self.climb(x_adv, direction, length, length.new_full((len(x),), int(count)), low, high)
         return self.project(x, ahead, radius, low, high)
 
     @staticmethod
     def climb(x_adv: Tensor, direction: Tensor, length: Tensor, count: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """The steepest coordinates moved by length / count [b] each, or as far as the box lets them, until length is spent."""
-        room = torch.where(direction > 0, high - x_adv, x_adv - low) * (direction != 0)
-        room = torch.minimum(room, (length / count)[:, None])
+        """The steepest coordinates moved by length / count [b] each, until what the box lets through adds up to length.
+
+        Full coordinates move too, beyond the box: the projection takes equally much from every coordinate, and those
+        that the direction still favours must have it to give.
+        """
+        length = length.clamp_max(torch.finfo(x_adv.dtype).max ** 0.5)  # so that its sums are finite
+        quantum = (length / count)[:, None]
+        room = torch.where(direction > 0, high - x_adv, x_adv - low).masked_fill(direction == 0, 0.0)
         order = direction.abs().argsort(dim=1, descending=True, stable=True)
-        sorted_room = room.gather(1, order)
-        spent_before = sorted_room.cumsum(1) - sorted_room
-        move = torch.minimum((length[:, None] - spent_before).clamp_min(0), sorted_room)
+        spent = torch.minimum(room, quantum).gather(1, order)
+        left = (length[:, None] - (spent.cumsum(1) - spent)).clamp_min(0)
+        move = torch.minimum(left, quantum)
         return x_adv + torch.zeros_like(x_adv).scatter_(1, order, move) * direction.sign()
 
     def project(self, x, z, radius, low, high):
@@ -120,14 +137,21 @@ class L1:
 
     def reach(self, x, direction, radius, low, high):
         room = torch.where(direction > 0, high - x, x - low)
+        direction = _unit(direction)
         length = direction.abs()
-        scale = radius / row_sum(length).clamp_min(TINY)
+        radius = _finite(radius, x)
+        enough = radius * (1 - 8 * torch.finfo(x.dtype).eps)
+        scale = _finite(radius / row_sum(length).clamp_min(TINY), x)
         for _ in range(kernels.reference.NEWTON_STEPS):  # sum(min(s |d|, room)) is concave in s, as in shrink_l2
             scaled = length * scale[:, None]
             full = scaled >= room
-            free = row_sum(torch.where(full, 0.0, length)).clamp_min(TINY)
-            scale = scale + (radius - row_sum(torch.where(full, room, scaled))).clamp_min(0) / free
-        return (x + direction * scale[:, None]).clamp(low, high)
+            size = row_sum(torch.where(full, room, scaled))
+            free = row_sum(length.masked_fill(full, 0.0))
+            short = (size < enough) & (free > 0)
+            if not short.any():
+                break
+            scale = _finite(torch.where(short, scale + (radius - size) / free, scale), x)
+        return self.project(x, x + direction * scale[:, None], radius, low, high)
 
 
 class L0:
@@ -142,20 +166,22 @@ class L0:
     def hair(self, x: Tensor, eps: Tensor) -> Tensor:
         return torch.zeros_like(eps)
 
-    def step(self, x, x_adv, direction, length, radius, low, high):
-        """Coordinates that gain most, were they moved to their bound, are moved there; then the largest changes stay."""
+    def step(self, x, x_adv, direction, length, radius, low, high, progress=1.0):
+        """The coordinates that gain most by moving to their bound are moved; then the largest changes stay."""
         bound = torch.where(direction > 0, high, low)
         gain = direction * (bound - x_adv)
         ahead = torch.where(_largest(gain, length.ceil()) & (gain > 0), bound, x_adv)
         return self.project(x, ahead, radius, low, high)
 
     def project(self, x, z, radius, low, high):
-        z = z.clamp(low, high)
-        return torch.where(_largest((z - x).abs(), radius), z, x)
+        clamped = z.clamp(low, high)
+        nearer = (clamped - x) * (2 * z - clamped - x)  # (z - x)^2 - (z - clamped)^2
+        return torch.where(_largest(nearer, radius), clamped, x)
 
     def reach(self, x, direction, radius, low, high):
         bound = torch.where(direction > 0, high, low)
-        return torch.where(_largest(direction.abs() * (bound != x), radius), bound, x)
+        gain = direction.abs() * (bound != x)
+        return torch.where(_largest(gain, radius) & (gain > 0), bound, x)
 
 
 def project_l1(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -180,7 +206,9 @@ def project_l1(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor) 
     cut = (corners.gather(1, last) - rest / slope.gather(1, last).clamp_min(1)).clamp_min(0)
     cut = torch.where(row_sum(torch.minimum(length, room))[:, None] <= radius[:, None], 0.0, cut)
     moved = torch.minimum((length - cut).clamp_min(0), room) * delta.sign()
-    return (x.double() + moved).to(x.dtype).clamp(low, high)
+    nearest = (x.double() + moved).to(x.dtype)
+    beyond = (nearest.double() - x.double()).abs() > moved.abs()
+    return torch.where(beyond, torch.nextafter(nearest, x), nearest).clamp(low, high)
 
 
 def _largest(values: Tensor, count: Tensor) -> Tensor:
@@ -190,6 +218,16 @@ def _largest(values: Tensor, count: Tensor) -> Tensor:
         1, order, torch.arange(values.shape[1], device=order.device).expand_as(order)
     )
     return rank < count.floor()[:, None]
+
+
+def _unit(direction: Tensor) -> Tensor:
+    """Each row over its largest entry: the squares of a gradient of 1e-25 underflow."""
+    return direction / direction.abs().amax(1, keepdim=True).clamp_min(torch.finfo(direction.dtype).tiny)
+
+
+def _finite(values: Tensor, like: Tensor) -> Tensor:
+    """Infinity becomes the largest number, since inf * 0 is NaN."""
+    return values.clamp_max(torch.finfo(like.dtype).max)
 
 
 def _rounding(x: Tensor) -> float:

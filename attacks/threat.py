@@ -121,17 +121,19 @@ class ThreatSet:
         if isinstance(threat.norm, Linf):
             low = torch.maximum(low, _furthest(flat, reach, -1))
             high = torch.minimum(high, _furthest(flat, reach, +1))
-        radius = (eps - threat.norm.hair(flat, eps)).maximum(eps / 2).to(x.dtype)
-        radius = radius.clamp_max(torch.finfo(x.dtype).max)
+        radius = _rounded_down((eps - threat.norm.hair(flat, eps)).maximum(eps / 2), x.dtype)
         return cls(threat.norm, x, eps, radius, low, high, mask, threat.levels)
 
-    def step(self, x_adv: Tensor, direction: Tensor, length: Tensor) -> Tensor:
-        """From x_adv the steepest move along `direction` of size `length` [b], back into the set."""
+    def step(self, x_adv: Tensor, direction: Tensor, length: Tensor, progress: float = 1.0) -> Tensor:
+        """From x_adv the steepest move along `direction` of size `length` [b], back into the set.
+
+        progress: share of the search that is over; L1 moves fewer coordinates at a time as it grows.
+        """
         flat = direction.flatten(1)
         if self.mask is not None:
             flat = flat * self.mask
         x, low, high = self.x.flatten(1), self.low, self.high
-        moved = self.norm.step(x, x_adv.flatten(1), flat, length, self.radius, low, high)
+        moved = self.norm.step(x, x_adv.flatten(1), flat, length, self.radius, low, high, progress)
         return moved.view_as(self.x)
 
     def project(self, z: Tensor, radius: Tensor | None = None) -> Tensor:
@@ -175,6 +177,12 @@ class ThreatSet:
         mask = None if self.mask is None else self.mask[rows]
         kept = (getattr(self, name)[rows] for name in ("x", "eps", "radius", "low", "high"))
         return ThreatSet(self.norm, *kept, mask, self.levels)
+
+
+def _rounded_down(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """[b] float64 >= 0 -> the largest number of that type that is no larger."""
+    near = values.clamp_max(torch.finfo(dtype).max).to(dtype)
+    return torch.where(near.double() > values, torch.nextafter(near, torch.zeros_like(near)), near)
 
 
 def _furthest(x: Tensor, eps: Tensor, sign: int) -> Tensor:

@@ -93,7 +93,7 @@ class APGD:
         for factor, share in WIDENED:
             yield from self._sparse_phase(rows, factor, max(1, round(share * self.steps)))
             rows.x_adv = rows.best
-            changed = (rows.best != rows.x).flatten(1).sum(1).to(rows.count.dtype)
+            changed = _changed(rows)
             rows.sparsity, rows.count = changed, (changed / 1.5).floor().clamp_min(1)
 
     def _sparse_phase(self, rows: Rows, factor: float, steps: int) -> Search:
@@ -114,12 +114,13 @@ class APGD:
             rows.x_adv = rows.threat.project(ahead.view_as(rows.x), rows.threat.radius * factor)
 
     def _thin_out(self, rows: Rows, factor: float) -> None:
-        """Fewer coordinates as the best point has fewer; where that settles, shorter steps."""
-        changed = (rows.best != rows.x).flatten(1).sum(1).to(rows.count.dtype)
+        """Fewer coordinates as the best point has fewer; where that settles, fewer still and shorter steps."""
+        changed = _changed(rows)
         thinner = changed < 0.95 * rows.sparsity
         longest = step_length(rows, factor)
         rows.length = torch.where(thinner, longest, torch.maximum(rows.length / 1.5, longest / 10))
-        rows.count, rows.sparsity = (changed / 1.5).floor().clamp_min(1), changed
+        rows.count = (torch.where(thinner, changed, torch.minimum(changed, rows.count)) / 1.5).floor().clamp_min(1)
+        rows.sparsity = changed
         _back_to_best(rows, thinner)
 
 
@@ -141,6 +142,12 @@ def _remember_best(rows: Rows, answer: Answer) -> None:
 def _back_to_best(rows: Rows, back: Tensor) -> None:
     rows.x_adv = _where(back, rows.best, rows.x_adv)
     rows.grad = _where(back, rows.best_grad, rows.grad)
+
+
+def _changed(rows: Rows) -> Tensor:
+    """[b]: how many coordinates of the best point have moved and can move on; those at their bound are settled."""
+    best, x = rows.best.flatten(1), rows.x.flatten(1)
+    return ((best != x) & (best > rows.threat.low) & (best < rows.threat.high)).sum(1).to(rows.count.dtype)
 
 
 def _where(choose: Tensor, this: Tensor, other: Tensor) -> Tensor:

@@ -34,9 +34,10 @@ class GradientAscent:
         rows.x_adv = start_named(self.start)(rows)
         rows.length = step_length(rows, self.share)
         self.direction.init(rows)
-        for _ in range(self.steps):
+        for step in range(1, self.steps + 1):
             answer = yield gradient(self.direction.ask_at(rows, rows.length), loss)
-            rows.x_adv = rows.threat.step(rows.x_adv, self.direction.turn(rows, answer.grad()), rows.length)
+            direction = self.direction.turn(rows, answer.grad())
+            rows.x_adv = rows.threat.step(rows.x_adv, direction, rows.length, progress=step / self.steps)
         yield decision(rows.x_adv)
 
 

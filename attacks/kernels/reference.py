@@ -7,8 +7,9 @@ differently for the company it is in.
 import torch
 from torch import Tensor
 
-NEWTON_STEPS = 4  # each from below, so that stopping early stays inside the ball
+NEWTON_STEPS = 32  # at most; two or three do, but the reach of a heavy-tailed direction takes ten
 PHILOX_ROUNDS = 10
+CERTAIN = 16  # units in the last place of the largest logit by which the lead must be clear
 WORD = 0xFFFFFFFF
 
 
@@ -20,17 +21,20 @@ def row_sum(flat: Tensor) -> Tensor:
 
 def step_linf(x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """x_adv + length [b] * sign(direction), clamped to [low, high] [b, d], which hold ball and bounds in one."""
+    length = length.clamp_max(torch.finfo(x_adv.dtype).max)  # inf * sign(0) would be NaN
     return (x_adv + direction.sign() * length[:, None]).clamp(low, high)
 
 
 def step_l2(
     x: Tensor, x_adv: Tensor, direction: Tensor, length: Tensor, radius: Tensor, low: Tensor, high: Tensor
 ) -> Tensor:
-    """x_adv + length [b] along direction, back onto the part of the L2 ball of that radius [b] round x in [low, high]."""
+    """x_adv + length [b] along direction, back onto what the L2 ball of radius [b] round x shares with [low, high]."""
     tiny = torch.finfo(x.dtype).tiny
+    length = length.clamp_max(torch.finfo(x.dtype).max ** 0.25)  # so that its square, summed, is finite
     # The squares of a gradient of 1e-25 underflow: the largest entry becomes 1 first.
     unit = direction / direction.abs().amax(1, keepdim=True).clamp_min(tiny)
-    unit = unit * (length / row_sum(unit * unit).sqrt().clamp_min(tiny))[:, None]
+    floor = torch.finfo(x.dtype).eps  # of a norm that is 1 or more, unless the row is zeros (or denormal)
+    unit = unit * (length / row_sum(unit * unit).sqrt().clamp_min(floor))[:, None]
     return shrink_l2(x, x_adv + unit, radius, low, high)
 
 
@@ -38,8 +42,8 @@ def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, l
     """clamp(x + s (z - x), low, high) with s in [0, longest] as large as the L2 radius [b] allows, in every row.
 
     With longest = 1 this is the Euclidean projection of z onto ball and box together (for z - x = d, its KKT
-    conditions give d / (1 + mu), clamped). In t = s^2 the squared size sum(min(t d^2, room^2)) is concave,
-    so that Newton's method climbs to the radius from below.
+    conditions give d / (1 + mu), clamped). In t = s^2 the squared size sum(min(t d^2, room^2)) is concave, so that
+    Newton's method climbs to the radius from below. A row that has arrived stays as it is while others climb.
     """
     delta = z - x
     room = torch.where(delta > 0, high - x, x - low)
@@ -48,12 +52,16 @@ def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, l
     target = (radius * radius).clamp_max(torch.finfo(x.dtype).max)
     most = longest * longest
     t = (target / row_sum(square).clamp_min(tiny)).clamp_max(most)
+    enough = target * (1 - 8 * torch.finfo(x.dtype).eps)
     for _ in range(NEWTON_STEPS):
         scaled = square * t[:, None]
         full = scaled >= room
         size = row_sum(torch.where(full, room, scaled))
-        free = row_sum(torch.where(full, 0.0, square))
-        t = (t + (target - size).clamp_min(0) / free.clamp_min(tiny)).clamp_max(most)
+        short = (size < enough) & (t < most)
+        if not short.any():
+            break
+        free = row_sum(square.masked_fill(full, 0.0)).clamp_min(tiny)
+        t = torch.where(short, t + (target - size) / free, t).clamp_max(most)
     return (x + delta * t.sqrt()[:, None]).clamp(low, high)
 
 
@@ -73,7 +81,7 @@ def margin(
 def dlr(logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The margin over the spread of the top logits (z1 - z3; targeted z1 - (z3 + z4) / 2); returns what `margin` does.
 
-    Three classes: z1 - z3 for both. Two classes: the margin itself.
+    Three classes: z1 - z3 for both. Two classes, or no spread: the margin itself.
     """
     value, slope, reached = margin(logits, labels, targeted, versus)
     classes = logits.shape[1]
@@ -81,7 +89,8 @@ def dlr(logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = 
         return value, slope, reached
     top, at = logits.topk(min(classes, 4 if targeted else 3), dim=1)
     tail = top[:, 2:].mean(1)
-    spread = (top[:, 0] - tail).clamp_min(torch.finfo(logits.dtype).tiny)
+    spread = top[:, 0] - tail
+    spread = spread.masked_fill(spread == 0, 1.0)  # equal top logits: the margin itself, not its 1e38-fold
     weights = logits.new_full((len(top), top.shape[1] - 1), -1.0 / (top.shape[1] - 2))
     weights[:, 0] = 1.0
     spread_slope = torch.zeros_like(logits).scatter_(1, torch.cat((at[:, :1], at[:, 2:]), 1), weights)
@@ -104,13 +113,13 @@ def cross_entropy(
 def verdict(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     """[b] bool: the label has lost the lead (targeted: has it), all logits are finite, and rounding cannot undo it.
 
-    The lead must exceed 64 units in the last place of the largest logit, so that the same input evaluated in another
-    batch, where libraries add in another order, gets the same answer.
+    The lead must exceed CERTAIN units in the last place of the largest logit, so that the same input evaluated in
+    another batch, where libraries add in another order, gets the same answer.
     """
     label, _, rival = _duel(logits, labels, None)
     lead = label - rival if targeted else rival - label
     ulp = min(torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps)
-    return (lead > 64 * ulp * logits.abs().amax(1)) & logits.isfinite().all(1)
+    return (lead > CERTAIN * ulp * logits.abs().amax(1)) & logits.isfinite().all(1)
 
 
 def _duel(logits: Tensor, labels: Tensor, versus: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,19 +132,23 @@ def _duel(logits: Tensor, labels: Tensor, versus: Tensor | None) -> tuple[Tensor
 
 
 def random_words(seed: int, ids: Tensor, draw: int, count: int) -> Tensor:
-    """[b, count] int64 in [0, 2^32): Philox-4x32-10 (Salmon et al. 2011) with key = seed, counter = (block, draw, id)."""
-    blocks = torch.arange(-(-count // 4), device=ids.device)[None, :]
-    c0 = blocks.expand(len(ids), -1)
-    c1 = torch.full_like(c0, draw & WORD)
-    c2 = (ids & WORD)[:, None].expand_as(c0)
-    c3 = ((ids >> 32) & WORD)[:, None].expand_as(c0)
-    k0, k1 = seed & WORD, (seed >> 32) & WORD
+    """[b, count] int64 in [0, 2^32): Philox-4x32-10 (Salmon et al. 2011), key = seed, counter = (block, draw, id)."""
+    blocks = torch.arange(-(-count // 4), device=ids.device)[None, :].expand(len(ids), -1)
+    draws = torch.full_like(blocks, draw & WORD)
+    low, high = ((half & WORD)[:, None].expand_as(blocks) for half in (ids, ids >> 32))
+    words = philox((blocks, draws, low, high), (seed & WORD, (seed >> 32) & WORD))
+    return torch.stack(words, dim=-1).flatten(1)[:, :count]
+
+
+def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Four words from four words of counter and two of key: all int64 in [0, 2^32)."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(PHILOX_ROUNDS):
         # int64 products wrap modulo 2^64, which leaves both halves of the 64-bit product right.
         p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
         c0, c1, c2, c3 = ((p1 >> 32) & WORD) ^ c1 ^ k0, p1 & WORD, ((p0 >> 32) & WORD) ^ c3 ^ k1, p0 & WORD
         k0, k1 = (k0 + 0x9E3779B9) & WORD, (k1 + 0xBB67AE85) & WORD
-    return torch.stack((c0, c1, c2, c3), dim=-1).flatten(1)[:, :count]
+    return c0, c1, c2, c3
 
 
 def uniform(seed: int, ids: Tensor, draw: int, count: int, dtype: torch.dtype) -> Tensor:
