@@ -1,0 +1,66 @@
+"""Compiles every Triton kernel for a GPU that need not be there, and prints how many; run in a process of its own."""
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from attacks.kernels import triton_losses, triton_noise, triton_steps
+
+TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
+OPTIONS = ("num_warps", "enable_fp_fusion")
+
+
+class Recorder:
+    """In a kernel's place: compiles it for the arguments of the launch, and launches nothing."""
+
+    def __init__(self, kernel):
+        self.kernel, self.done = kernel, set()
+
+    def __getitem__(self, grid):
+        return self.compile
+
+    def compile(self, *arguments, **constants):
+        options = {name: constants.pop(name) for name in OPTIONS if name in constants}
+        names = self.kernel.arg_names
+        signature = {}
+        for name, argument in zip(names[: len(arguments)], arguments, strict=True):
+            if isinstance(argument, torch.Tensor):
+                signature[name] = TYPES[argument.dtype]
+            elif argument == 1 and name not in self.kernel.do_not_specialize:  # Triton makes a constant of it
+                constants[name] = 1
+            else:
+                signature[name] = "i32" if argument < 2**31 else "i64"
+        signature |= dict.fromkeys(constants, "constexpr")
+        if (key := repr((signature, constants))) not in self.done:
+            values = {(names.index(name),): value for name, value in constants.items()}
+            source = ASTSource(self.kernel, signature, constexprs=values)
+            triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+            self.done.add(key)
+
+
+kernels = []
+for module, name in (
+    (triton_steps, "_step_linf"),
+    (triton_steps, "_step_l2"),
+    (triton_losses, "_loss"),
+    (triton_noise, "_random"),
+):
+    kernels.append(Recorder(getattr(module, name)))
+    setattr(module, name, kernels[-1])
+
+for dtype in (torch.float32, torch.float64):
+    x, row = torch.rand(2, 1025, dtype=dtype), torch.rand(2, dtype=dtype)
+    for image in (x, x[:, :1]):
+        triton_steps.step_linf(image, image, row, image, image)
+        triton_steps.step_l2(image, image, image, row, row, image, image)
+    triton_steps.shrink_l2(x, x, row, x, x, 1e9)
+    labels = torch.tensor([0, 1])
+    for classes, targeted, versus in ((2, False, None), (10, True, labels), (1000, False, None)):
+        for loss in (triton_losses.margin, triton_losses.dlr, triton_losses.cross_entropy):
+            loss(x[:, :classes], labels, targeted, versus)
+    triton_losses.verdict(x, labels, False)
+    for count in (1, 3072):
+        triton_noise.uniform(3, labels, 5, count, dtype)
+        triton_noise.random_words(2**64 - 1, labels, 2**32 - 1, count)
+print(sum(len(kernel.done) for kernel in kernels))
