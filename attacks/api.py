@@ -1,11 +1,14 @@
 """What a script has at hand, made into what the loop takes: names, modules and plain tensors are accepted here."""
 
+from numbers import Integral
+from typing import get_args
+
 import torch
 from torch import Tensor, nn
 
 from . import loop
 from .catalog import attack_named
-from .errors import InputError
+from .errors import InputError, unknown
 from .loop import Attack, Result, Until
 from .threat import Goal, ThreatModel
 from .victim import Victim
@@ -39,42 +42,60 @@ def run(
 
     Raises InputError where the input cannot be used: its message says what is there and what to do.
     """
-    attack = attack_named(attack) if isinstance(attack, str) else attack
-    victim = victim if isinstance(victim, Victim) else _victim(victim)
+    attack = _attack(attack)
+    victim = victim if isinstance(victim, Victim) else Victim(victim)
     goal = goal if isinstance(goal, Goal) else Goal(goal)
-    threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
+    threat = _threat(threat)
     _check(x, ids, batch_size)
+    _check_options(seed, until)
     goal.check(len(x))
     home = x.device
     device = _device_of(victim.model, home)
     ids = torch.arange(len(x)) if ids is None else ids
     results = []
     size = batch_size or len(x)
-    for first in range(0, len(x), size):
-        part = slice(first, first + size)
-        results.append(
-            loop.run(
-                attack,
-                victim,
-                x[part].detach().to(device).clone(),
-                goal.keep(part).to(device),
-                threat.keep(part, x),
-                until=until,
-                seed=seed,
-                ids=ids[part].to(device),
-                compact_below=compact_below,
-            ).to(home)
-        )
-    return Result.joined(results)
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):  # what is made under inference mode could not be changed in place
+        for first in range(0, len(x), size):
+            part = slice(first, first + size)
+            results.append(
+                loop.run(
+                    attack,
+                    victim,
+                    x[part].detach().to(device, copy=True),
+                    goal.keep(part).to(device),
+                    threat.keep(part, x),
+                    until=until,
+                    seed=seed,
+                    ids=ids[part].to(device),
+                    compact_below=compact_below,
+                ).to(home)
+            )
+        return Result.joined(results)
 
 
-def _victim(model: nn.Module) -> Victim:
-    if not isinstance(model, nn.Module):
+def _attack(attack: str | Attack) -> Attack:
+    if isinstance(attack, str):
+        return attack_named(attack)
+    if isinstance(attack, type) or not hasattr(attack, "search"):
+        name = getattr(attack, "__name__", type(attack).__name__)
         raise InputError(
-            f"The victim is {type(model).__name__}; a torch.nn.Module or attacks.Victim is needed. "
-            "Wrap a plain function in attacks.models.FromCallable."
+            f"The attack is {name}, which has no search of its own; a name in attacks.CATALOG or an attack is needed. "
+            "A class or function of this library makes one when it is called: attacks.APGD()."
         )
-    return Victim(model)
+    return attack
+
+
+def _threat(threat: str | ThreatModel) -> ThreatModel:
+    if isinstance(threat, str):
+        return ThreatModel.parse(threat)
+    if not isinstance(threat, ThreatModel):
+        raise InputError(
+            f"The threat is {threat!r}; text like linf:8/255 or a ThreatModel like attacks.l2(0.5) is needed."
+        )
+    return threat
 
 
 def _check(x: Tensor, ids: Tensor | None, batch_size: int | None) -> None:
@@ -83,10 +104,19 @@ def _check(x: Tensor, ids: Tensor | None, batch_size: int | None) -> None:
         raise InputError(f"Inputs are {kind}; float32 or float64 tensors are needed (8-bit images: x.float() / 255).")
     if x.ndim < 2 or x.numel() == 0:
         raise InputError(f"Inputs are {tuple(x.shape)}; at least one example [B, ...] is needed.")
+    if ids is not None and not isinstance(ids, Tensor):
+        raise InputError(f"ids are {type(ids).__name__}; a tensor, int64 [{len(x)}], is needed, one per input.")
     if ids is not None and (ids.dtype != torch.int64 or ids.shape != (len(x),)):
         raise InputError(f"ids are {ids.dtype} {tuple(ids.shape)}; int64 [{len(x)}] is needed, one per input.")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size={batch_size}; at least one row a batch is needed.")
+
+
+def _check_options(seed: int, until: str | None) -> None:
+    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:
+        raise InputError(f"seed={seed!r}; a whole number of 64 bits is needed.")
+    if until is not None and until not in get_args(Until):
+        raise unknown("value of until", str(until), get_args(Until))
 
 
 def _device_of(model: nn.Module, otherwise: torch.device) -> torch.device:

@@ -1,5 +1,6 @@
 """The attacks by name: the list that the command line, the audit and the tests read."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,10 @@ def attack_named(name: str, **options: Any) -> Attack:
     """The attack of that name with its options; raises InputError for a name or an option that is not there."""
     if name not in CATALOG:
         raise unknown("attack", name, CATALOG)
+    known = inspect.signature(CATALOG[name]).parameters
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
     try:
         return CATALOG[name](**options)
     except TypeError as error:

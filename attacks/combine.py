@@ -16,6 +16,10 @@ class Restarts:
     attack: Attack
     times: int = 5
 
+    def __post_init__(self):
+        if self.times < 1:
+            raise InputError(f"times={self.times}: Restarts needs at least one run.")
+
     def search(self, rows: Rows) -> Search:
         for _ in range(self.times):
             yield from self.attack.search(rows)
@@ -26,6 +30,10 @@ class Cascade:
     """One attack after the other, each on what the earlier ones left standing (AutoAttack, arXiv 2003.01690)."""
 
     attacks: tuple[Attack, ...]
+
+    def __post_init__(self):
+        if not self.attacks:
+            raise InputError("Cascade was given no attack; it needs at least one.")
 
     def search(self, rows: Rows) -> Search:
         for attack in self.attacks:
@@ -42,10 +50,15 @@ class EachTarget:
     attack: Attack
     count: int = 9
 
+    def __post_init__(self):
+        if self.count < 1:
+            raise InputError(f"count={self.count}: EachTarget needs at least one target.")
+
     def search(self, rows: Rows) -> Search:
         if rows.goal.targeted:
             raise InputError("EachTarget tries every wrong class; with a targeted goal, run its attack alone.")
         answer = yield scores(rows.x)
+        assert answer.logits is not None
         hidden = answer.logits.scatter(1, rows.goal.labels[:, None], -float("inf"))
         count = min(self.count, hidden.shape[1] - 1)
         rows.targets = hidden.topk(count, dim=1).indices

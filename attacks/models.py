@@ -1,10 +1,13 @@
 """Modules to put round a model, so that what is attacked takes plain inputs and gives logits."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from .errors import InputError
 
 
 class Normalized(nn.Module):
@@ -32,12 +35,18 @@ class Binary(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        logit = self.model(x).reshape(len(x))
+        logit = self.model(x)
+        if logit.shape not in ((len(x),), (len(x), 1)):
+            raise InputError(
+                f"Binary wraps a model that gives one logit per row, and this one gives {tuple(logit.shape)} for "
+                f"{len(x)} rows. Where there is one per class already, leave Binary out."
+            )
+        logit = logit.reshape(len(x))
         return torch.stack((torch.zeros_like(logit), logit), 1)
 
 
 class LogProbabilities(nn.Module):
-    """Logits from a model that gives probabilities [b, K]: their logarithm. Better: attack the model before its softmax."""
+    """Logits from a model that gives probabilities [b, K]: their logarithm. Better: attack it before its softmax."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -45,7 +54,9 @@ class LogProbabilities(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         probabilities = self.model(x)
-        return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+        floored = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny)
+        # What is negative is no probability: its logarithm stays NaN, which no attack takes for an answer.
+        return torch.where(probabilities < 0, torch.nan, floored).log()
 
 
 class Averaged(nn.Module):
@@ -53,18 +64,22 @@ class Averaged(nn.Module):
 
     def __init__(self, *models: nn.Module):
         super().__init__()
+        if not models:
+            raise InputError("Averaged was given no model; it needs at least one.")
         self.members = nn.ModuleList(models)
 
     def forward(self, x: Tensor) -> Tensor:
         each = torch.stack([member(x).log_softmax(1) for member in self.members])
-        return each.logsumexp(0)
+        return each.logsumexp(0) - math.log(len(each))
 
 
 class Repeated(nn.Module):
-    """A randomised model, its logits averaged over `times` passes (expectation over transformation, arXiv 1707.07397)."""
+    """A randomised model, its logits averaged over `times` passes (EOT, arXiv 1707.07397)."""
 
     def __init__(self, model: nn.Module, times: int):
         super().__init__()
+        if times < 1:
+            raise InputError(f"times={times}: Repeated needs at least one pass.")
         self.model, self.times = model, times
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,5 +94,11 @@ class FromCallable(nn.Module):
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        scores = np.asarray(self.function(x.detach().cpu().numpy()))
+        # Copies both ways: the function may work in place, and what it returns may be read-only.
+        scores = np.array(self.function(np.array(x.detach().cpu())), order="C")
+        if scores.ndim == 1 and scores.dtype.kind in "iub":
+            raise InputError(
+                f"The function returns {scores.dtype} {scores.shape}, which look like class numbers; scores "
+                f"[{len(x)}, K] are needed. Where there are only decisions, return them one-hot, times some number."
+            )
         return torch.as_tensor(scores, dtype=x.dtype, device=x.device)

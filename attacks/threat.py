@@ -29,13 +29,21 @@ class ThreatModel:
     levels: int | None = None
 
     def __post_init__(self):
-        eps = torch.as_tensor(self.eps, dtype=torch.float64)
+        if isinstance(self.norm, str) or not hasattr(self.norm, "project"):
+            raise InputError(
+                f"The norm is {self.norm!r}; give one of attacks.linf, l2, l1, l0, or text like 'linf:8/255'."
+            )
+        try:
+            eps = torch.as_tensor(self.eps, dtype=torch.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"eps is {self.eps!r}; it must be a number, or a tensor of one per example.") from None
         if bool(eps.isnan().any()) or bool((eps < 0).any()):
             raise InputError(f"eps is {self.eps}; it must be a number of at least 0 (inf leaves only the bounds).")
         low, high = (torch.as_tensor(b) for b in self.bounds)
         if not bool((low <= high).all()):
             raise InputError(f"The bounds run from {self.bounds[0]} to {self.bounds[1]}; low must not exceed high.")
-        if self.levels is not None and (self.levels < 1 or self.bounds != (0.0, 1.0)):
+        plain = not any(isinstance(bound, Tensor) for bound in self.bounds) and self.bounds == (0.0, 1.0)
+        if self.levels is not None and (self.levels < 1 or not plain):
             raise InputError(
                 f"levels={self.levels} with bounds {self.bounds}: a grid needs levels >= 1 and bounds (0, 1)."
             )
@@ -60,15 +68,23 @@ class ThreatModel:
         return ThreatSet.around(self, x)
 
     def keep(self, rows: slice, x: Tensor) -> "ThreatModel":
-        """The threat model of some rows of the batch x [B, ...]: what is given per example is cut, the rest is shared."""
+        """The threat model of some rows of the batch x [B, ...]: what is given per example is cut, the rest shared."""
 
-        def cut(value, ndim: int):
-            per_example = isinstance(value, Tensor) and value.ndim == ndim and len(value) == len(x)
-            return value[rows] if per_example else value
+        def cut(value, what: str):
+            if not isinstance(value, Tensor) or value.ndim < x.ndim or len(value) == 1:
+                return value
+            if len(value) != len(x):
+                raise _does_not_fit(value, x, what)
+            return value[rows]
 
         low, high = self.bounds
+        eps = torch.as_tensor(self.eps, dtype=torch.float64)
+        _check_eps(eps, len(x))
         return replace(
-            self, eps=cut(self.eps, 1), bounds=(cut(low, x.ndim), cut(high, x.ndim)), mask=cut(self.mask, x.ndim)
+            self,
+            eps=eps[rows] if eps.ndim else self.eps,
+            bounds=(cut(low, "bounds"), cut(high, "bounds")),
+            mask=cut(self.mask, "mask"),
         )
 
 
@@ -105,8 +121,7 @@ class ThreatSet:
     def around(cls, threat: ThreatModel, x: Tensor) -> "ThreatSet":
         flat = x.flatten(1)
         eps = torch.as_tensor(threat.eps, dtype=torch.float64, device=x.device)
-        if eps.shape not in ((), (len(x),)):
-            raise InputError(f"eps is {tuple(eps.shape)}; one number or one per example [{len(x)}] is needed.")
+        _check_eps(eps, len(x))
         eps = eps.expand(len(x)).contiguous()
         low, high = (_laid_over(bound, x, "bounds") for bound in threat.bounds)
         _check_inside(flat, low, high, threat.bounds)
@@ -175,8 +190,15 @@ class ThreatSet:
 
     def keep(self, rows: Tensor) -> "ThreatSet":
         mask = None if self.mask is None else self.mask[rows]
-        kept = (getattr(self, name)[rows] for name in ("x", "eps", "radius", "low", "high"))
-        return ThreatSet(self.norm, *kept, mask, self.levels)
+        return replace(
+            self,
+            x=self.x[rows],
+            eps=self.eps[rows],
+            radius=self.radius[rows],
+            low=self.low[rows],
+            high=self.high[rows],
+            mask=mask,
+        )
 
 
 def _rounded_down(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -196,13 +218,23 @@ def _furthest(x: Tensor, eps: Tensor, sign: int) -> Tensor:
 
 def _laid_over(value: Bound, x: Tensor, what: str) -> Tensor:
     """[b, d]: a number or tensor spread over x."""
-    spread = torch.as_tensor(value, device=x.device).to(x.dtype)
+    spread = torch.as_tensor(value, dtype=x.dtype, device=x.device)
     try:
         return spread.expand_as(x).flatten(1)
     except RuntimeError:
-        raise InputError(
-            f"The {what} are {tuple(spread.shape)} and do not broadcast to inputs {tuple(x.shape)}."
-        ) from None
+        raise _does_not_fit(spread, x, what) from None
+
+
+def _does_not_fit(value: Tensor, x: Tensor, what: str) -> InputError:
+    return InputError(
+        f"A tensor {tuple(value.shape)} for the {what} does not broadcast to inputs {tuple(x.shape)}: "
+        f"give one per feature {tuple(x.shape[1:])} or one per example and feature."
+    )
+
+
+def _check_eps(eps: Tensor, batch: int) -> None:
+    if eps.shape not in ((), (batch,)):
+        raise InputError(f"eps is {tuple(eps.shape)}; one number or one per example [{batch}] is needed.")
 
 
 def _check_inside(flat: Tensor, low: Tensor, high: Tensor, bounds: tuple[Bound, Bound]) -> None:
@@ -244,18 +276,24 @@ class Goal:
         return replace(self, labels=self.labels[rows], versus=None if self.versus is None else self.versus[rows])
 
     def to(self, device: torch.device) -> "Goal":
-        versus = None if self.versus is None else self.versus.to(device)
-        return replace(self, labels=self.labels.to(device), versus=versus)
+        """A copy there."""
+        versus = None if self.versus is None else self.versus.to(device, copy=True)
+        return replace(self, labels=self.labels.to(device, copy=True), versus=versus)
 
     def check(self, batch: int, classes: int | None = None) -> None:
         """Raises InputError unless labels are [batch] int64 within the classes."""
+        if not isinstance(self.labels, Tensor):
+            raise InputError(
+                f"Labels are {type(self.labels).__name__}; a tensor of class numbers is needed, int64 [{batch}]: "
+                "torch.as_tensor(labels)."
+            )
         if self.labels.dtype != torch.int64 or self.labels.shape != (batch,):
             raise InputError(
-                f"Labels are {self.labels.dtype} {tuple(self.labels.shape)}; class numbers are needed, int64 [{batch}], "
-                "one per input."
+                f"Labels are {self.labels.dtype} {tuple(self.labels.shape)}; class numbers are needed, "
+                f"int64 [{batch}], one per input."
             )
         if classes is not None and batch and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes:
             raise InputError(
-                f"Labels run from {int(self.labels.min())} to {int(self.labels.max())}, the model has {classes} classes: "
-                f"labels must be 0 to {classes - 1}."
+                f"Labels run from {int(self.labels.min())} to {int(self.labels.max())}, the model has {classes} "
+                f"classes: labels must be 0 to {classes - 1}."
             )

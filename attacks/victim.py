@@ -14,6 +14,11 @@ from .errors import InputError
 from .losses import Climb, Loss
 from .threat import Goal
 
+NO_GRADIENT = (
+    "This attack needs gradients, and the model's logits do not depend on its input through differentiable "
+    "operations. Use an attack from attacks/score/ or attacks/decision/, or remove detach, no_grad and numpy."
+)
+
 
 class Access(IntEnum):
     """What one query reveals. Each level includes the ones below it."""
@@ -72,12 +77,15 @@ class Answer:
         Shaped like x. The divisor keeps a saturated softmax from underflowing on its way back (it is 1 for the margin,
         so that there the gradient is exact); steps use the direction alone. Entries that are not finite become 0.
         """
-        assert self._climb is not None and self._graph is not None, "the query asked for no gradient"
+        assert self._climb is not None, "the query named no loss"
+        assert self._graph is not None, "the query asked for no gradient"
         self.backwards += 1
         leaf, logits = self._graph
         slope = self._climb.slope
         largest = slope.abs().amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
-        (grad,) = torch.autograd.grad(logits, leaf, (slope / largest).to(logits.dtype))
+        (grad,) = torch.autograd.grad(logits, leaf, (slope / largest).to(logits.dtype), allow_unused=True)
+        if grad is None:  # the graph ends in tensors that the module keeps to itself
+            raise InputError(NO_GRADIENT)
         return grad.nan_to_num_(0.0, 0.0, 0.0)
 
 
@@ -91,6 +99,15 @@ class Victim:
 
     model: nn.Module
     access: Access = Access.GRADIENT
+
+    def __post_init__(self):
+        if not isinstance(self.model, nn.Module):
+            raise InputError(
+                f"The victim is {type(self.model).__name__}; a torch.nn.Module is needed. "
+                "Wrap a plain function in attacks.models.FromCallable."
+            )
+        if not isinstance(self.access, Access):
+            raise InputError(f"access={self.access!r}; attacks.Access.DECISION, SCORES or GRADIENT is needed.")
 
     def answer(self, query: Query, goal: Goal, aim: Goal) -> Answer:
         if query.access > self.access:
@@ -112,19 +129,28 @@ class Victim:
 
     def logits(self, x: Tensor) -> Tensor:
         """[b, K], without a graph."""
+        version = x._version
         with torch.no_grad():
-            return _logits(self.model(x.detach()), len(x))
+            logits = _logits(self.model(x.detach()), len(x))
+        if x._version != version:
+            raise InputError(
+                "The model changes its input in place, and the attack still needs it: "
+                "work on a copy in forward (x = x - mean instead of x -= mean)."
+            )
+        return logits
 
     def differentiable(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The leaf and the logits [b, K] with their graph."""
+        if any(tensor.is_inference() for tensor in (*self.model.parameters(), *self.model.buffers())):
+            raise InputError(
+                "This attack needs gradients, and the model holds tensors made under torch.inference_mode(), "
+                "through which none flow. Make or load the model outside it."
+            )
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             logits = _logits(self.model(leaf), len(x))
         if not logits.requires_grad:
-            raise InputError(
-                "This attack needs gradients, and the model's logits do not depend on its input through differentiable "
-                "operations. Use an attack from attacks/score/ or attacks/decision/, or remove detach, no_grad and numpy."
-            )
+            raise InputError(NO_GRADIENT)
         return leaf, logits
 
 
@@ -153,9 +179,11 @@ def borrowed(model: nn.Module, seed: int = 0) -> Iterator[None]:
     random state of the caller (inside, a model that draws random numbers draws them from `seed`).
     """
     flags = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    # An inference tensor takes part in no gradient, and its flag cannot be set again.
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters() if not parameter.is_inference()]
+    named = [(module._buffers, name, buffer) for module, _ in flags for name, buffer in module._buffers.items()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = {tensor.device for tensor, _ in wanted + buffers if tensor.is_cuda}
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     with torch.random.fork_rng(devices), torch.inference_mode(False), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         for device in devices:
@@ -172,6 +200,8 @@ def borrowed(model: nn.Module, seed: int = 0) -> Iterator[None]:
                 module.training = flag
             for parameter, flag in wanted:
                 parameter.requires_grad_(flag)
+            for holder, name, buffer in named:
+                holder[name] = buffer  # a forward pass may have put another tensor in its place
             for buffer, contents in buffers:
                 if not torch.equal(buffer, contents):
                     buffer.copy_(contents)

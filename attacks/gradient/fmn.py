@@ -28,6 +28,10 @@ class FMN:
     gamma: float = 0.05  # first change of the radius; falls to gamma_last
     gamma_last: float = 0.001
 
+    def __post_init__(self):
+        if self.steps < 1:
+            raise InputError(f"steps={self.steps}: FMN needs at least one step.")
+
     def search(self, rows: Rows) -> Search:
         norm, threat = rows.threat.norm, rows.threat
         if norm.name == "l0":

@@ -1,0 +1,1 @@
+"""What is told to people: audits of classifiers, written down and shown."""

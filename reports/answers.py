@@ -1,0 +1,27 @@
+"""What did a model say of some inputs, as an audit writes it down?"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from attacks import Goal, losses
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of b inputs."""
+
+    prediction: Tensor  # [b] int64
+    margin: Tensor  # [b] best other logit minus the label's
+    confidence: Tensor  # [b] probability of the prediction
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor) -> "Answers":
+        confidence = logits.double().softmax(1).amax(1)
+        return cls(logits.argmax(1), losses.margin(logits, Goal(labels)).value, confidence)
+
+    def with_rows(self, at: Tensor, others: "Answers") -> "Answers":
+        """A copy in which the rows `at` are the others'."""
+        pairs = ((self.prediction, others.prediction), (self.margin, others.margin))
+        pairs = (*pairs, (self.confidence, others.confidence))
+        return Answers(*(mine.index_copy(0, at, theirs) for mine, theirs in pairs))

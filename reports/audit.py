@@ -1,0 +1,308 @@
+"""What does each attack do to each model under each threat, on the same examples?"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import attacks as catalogue
+from attacks import Attack, Goal, Result, ThreatModel, Victim
+from attacks.errors import InputError
+from attacks.victim import borrowed, check_logits
+from reports import record
+from reports.answers import Answers
+from reports.gallery import Gallery, Smallest
+from reports.options import described, named_attacks
+from reports.provenance import DataHash, state_hash, versions
+from reports.sources.dataset import Batch, Dataset
+
+CURVE = "fmn"  # finds the smallest perturbation, and so a whole curve over eps in one run
+
+Progress = Callable[[int, int, str], None]  # (done, of how many, what is being done)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run on every batch, checked before the first one."""
+
+    threats: dict[str, ThreatModel]
+    attacks: dict[str, Attack]
+    norms: dict[str, ThreatModel]  # one unbounded threat per curve
+    seed: int
+
+    @classmethod
+    def of(cls, threats: Sequence[str], attacks: Sequence[str | Attack], curves: bool, seed: int) -> "Plan":
+        parsed = {text: ThreatModel.parse(text) for text in threats}
+        if not parsed:
+            raise InputError("No threat is named; an audit needs at least one, say linf:8/255.")
+        if len(parsed) < len(threats):
+            raise InputError(f"A threat is there twice: {', '.join(threats)}.")
+        for text, threat in parsed.items():
+            if not np.isfinite(threat.eps):
+                raise InputError(
+                    f"The threat {text} has no finite eps. Name one, say linf:8/255; the curves go beyond it."
+                )
+        if not 0 <= seed < 2**63:
+            raise InputError(f"The seed is {seed}; it must be a whole number from 0 to 2**63 - 1.")
+        norms = {threat.norm.name: replace(threat, eps=float("inf")) for threat in parsed.values()}
+        return cls(parsed, named_attacks(attacks), norms if curves else {}, seed)
+
+    @property
+    def runs(self) -> int:
+        return len(self.threats) * len(self.attacks) + len(self.norms)
+
+
+def audit(
+    models: Mapping[str, nn.Module],
+    data: Dataset,
+    threats: Sequence[str],
+    attacks: Sequence[str | Attack],
+    out: Path | str,
+    *,
+    examples: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    batch_size: int = 256,
+    curves: bool = True,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    configuration: Mapping[str, Any] | None = None,
+) -> record.Audit:
+    """Run every attack on every model under every threat, over the first `examples`, and write it all to `out`.
+
+    models: give logits [b, K] for inputs within [0, 1]; they are left as they were.
+    threats: texts such as "linf:8/255"; attacks: texts such as "pgd:steps=20", or attacks.
+    curves: also find each example's smallest perturbation, once per norm.
+    progress: called with (done, of how many, what is being done).
+    configuration: more for audit.json to say, such as the texts that models and data were named by.
+    Attacks run apart, not in a cascade: the report can then say what each one is worth.
+
+    Raises InputError where the input cannot be used; nothing is left behind then.
+    """
+    plan = Plan.of(threats, attacks, curves, seed)
+    place = device_named(device)
+    if not models:
+        raise InputError("No model is named; an audit needs at least one.")
+    count = min(examples or len(data), len(data))
+    tell = _Counter(progress, count * len(models) * plan.runs)
+    seen = DataHash()
+    with record.Writer(out, overwrite=overwrite) as writer, _placed(models, place):
+        each = [_Audited(name, model, plan, writer, tell) for name, model in models.items()]
+        for batch in data.batches(examples, batch_size):
+            seen.add(batch)
+            for one in each:
+                one.audit_batch(Batch(*(tensor.to(place) for tensor in batch)))
+        for one in each:
+            one.gallery.hang(writer)
+        asked = {
+            "models": {name: type(model).__name__ for name, model in models.items()},
+            "data": data.name,
+            "examples": examples,
+            "threats": list(plan.threats),
+            "attacks": {name: described(attack) for name, attack in plan.attacks.items()},
+            "seed": seed,
+            "device": device,
+            "batch_size": batch_size,
+            "curves": curves,
+        }
+        about = {
+            "configuration": {**asked, **(configuration or {})},
+            "versions": versions(),
+            "data": {
+                "n": count,
+                "shape": list(data.shape),
+                "classes": _all_classes(data.classes, max(one.classes for one in each)),
+                "bounds": [0.0, 1.0],
+                "sha256": seen.hexdigest(),
+            },
+            "models": {one.name: {"sha256": state_hash(one.model), "parameters": one.parameters} for one in each},
+            "doubts": [doubt for one in each for doubt in one.doubts],
+        }
+        return writer.finish(about)
+
+
+class _Audited:
+    """One model under audit: what is run on it batch by batch, and what has to be remembered between batches."""
+
+    def __init__(self, name: str, model: nn.Module, plan: Plan, writer: record.Writer, tell: "_Counter"):
+        self.name, self.model, self.plan, self.writer, self.tell = name, model, plan, writer, tell
+        self.victim = Victim(model)
+        self.gallery = Gallery(name)
+        self.doubts: list[dict[str, Any]] = []
+        self.skipped: set[str] = set()  # norms without a curve
+        self.classes = 0
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+
+    def audit_batch(self, batch: Batch) -> None:
+        clean = self._clean(batch)
+        for text, threat in self.plan.threats.items():
+            shown = Smallest(batch)
+            for name, attack in self.plan.attacks.items():
+                self.tell.doing(f"{self.name}: {name}, {text}")
+                result, seconds = self._run(attack, batch, threat)
+                answers = self._verified(batch, clean, result)
+                self._write(text, name, batch, clean, result, answers, seconds)
+                shown.look(name, result, answers)
+                self.tell.add(len(batch.x))
+            self.gallery.choose(text, batch, clean, shown)
+        for norm, threat in self.plan.norms.items():
+            self.tell.doing(f"{self.name}: curve, {norm}")
+            self._curve(norm, batch, clean, threat)
+            self.tell.add(len(batch.x))
+
+    def _clean(self, batch: Batch) -> Answers:
+        with borrowed(self.model, self.plan.seed):
+            try:
+                logits = self.victim.logits(batch.x)
+            except (InputError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # whatever the model's own code raises
+                shape = ", ".join(map(str, batch.x.shape[1:]))
+                why = str(error).strip().split("\n")[0]
+                raise InputError(f"The model {self.name} cannot take inputs [b, {shape}]: {why}") from error
+        try:
+            check_logits(logits)
+            Goal(batch.labels).check(len(batch.x), logits.shape[1])
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from error
+        self.classes = max(self.classes, logits.shape[1])
+        return Answers.of(logits, batch.labels)
+
+    def _run(self, attack: Attack, batch: Batch, threat: ThreatModel) -> tuple[Result, float]:
+        _wait_for(batch.x.device)
+        start = time.perf_counter()
+        result = catalogue.run(
+            attack, self.victim, batch.x, Goal(batch.labels), threat, seed=self.plan.seed, ids=batch.ids
+        )
+        _wait_for(batch.x.device)
+        return result, time.perf_counter() - start
+
+    def _verified(self, batch: Batch, clean: Answers, result: Result) -> Answers:
+        """What the model says of x_adv in a pass of its own, which must bear every claim out."""
+        broken = (result.step > 0).nonzero().squeeze(1)
+        answers = clean
+        if len(broken):
+            with borrowed(self.model, self.plan.seed):
+                logits = self.victim.logits(result.x_adv[broken])
+            answers = clean.with_rows(broken, Answers.of(logits, batch.labels[broken]))
+        wrong = answers.prediction != batch.labels
+        if not torch.equal(wrong, result.fooled):
+            self._explain(result.x_adv, int((wrong != result.fooled).sum()))
+        return answers
+
+    def _explain(self, x: Tensor, count: int) -> None:
+        with borrowed(self.model, self.plan.seed):
+            once, again = self.victim.logits(x), self.victim.logits(x)
+            alone = torch.cat([self.victim.logits(row[None]) for row in x])
+        near = 1e-2 * float(once.max() - once.min())
+        if not torch.allclose(once, again, rtol=0, atol=near / 10):
+            raise InputError(
+                f"The model {self.name} is random: it answers the same inputs differently (logits differ by up to "
+                f"{float((once - again).abs().max()):.3g}). Turn its randomness off in eval mode."
+            )
+        if not torch.allclose(once, alone, rtol=0, atol=near):
+            raise InputError(
+                f"The model {self.name} answers an input differently beside others (logits differ by up to "
+                f"{float((once - alone).abs().max()):.3g}): its rows are not independent, as with batch statistics. "
+                "Use running statistics in eval mode."
+            )
+        raise RuntimeError(f"{count} verdicts of an attack on {self.name} are not borne out by a plain forward pass.")
+
+    def _write(
+        self, threat: str, attack: str, batch: Batch, clean: Answers, result: Result, answers: Answers, seconds: float
+    ) -> None:
+        columns = {
+            "ids": batch.ids,
+            "labels": batch.labels,
+            "clean_prediction": clean.prediction,
+            "correct": clean.prediction == batch.labels,
+            "fooled": result.fooled,
+            "adversarial_prediction": answers.prediction,
+            "size": result.size,
+            "margin": answers.margin.double(),
+            "queries": result.queries,
+            "backwards": result.backwards,
+            "x_adv": result.x_adv,
+        }
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in columns.items()}
+        self.writer.add(self.name, threat, attack, **arrays, seconds=seconds)
+
+    def _curve(self, norm: str, batch: Batch, clean: Answers, threat: ThreatModel) -> None:
+        if norm in self.skipped:
+            return
+        try:
+            result, seconds = self._run(catalogue.CATALOG[CURVE](), batch, threat)
+        except InputError as error:  # the clean pass went well, so this is the norm, or a model without gradients
+            self.skipped.add(norm)
+            text = f"No curve over eps in {norm}: {error}"
+            self.doubts.append({"model": self.name, "threat": None, "severity": "note", "text": text})
+            return
+        columns = {
+            "ids": batch.ids,
+            "correct": clean.prediction == batch.labels,
+            "size": result.size,
+            "queries": result.queries,
+            "backwards": result.backwards,
+        }
+        arrays = {name: tensor.cpu().numpy() for name, tensor in columns.items()}
+        self.writer.add_curve(self.name, norm, CURVE, **arrays, seconds=seconds)
+
+
+class _Counter:
+    """Tells how much of the work is done."""
+
+    def __init__(self, progress: Progress | None, total: int):
+        self.progress, self.total, self.done, self.what = progress, total, 0, ""
+
+    def doing(self, what: str) -> None:
+        self.what = what
+        self.add(0)
+
+    def add(self, rows: int) -> None:
+        self.done += rows
+        if self.progress is not None:
+            self.progress(self.done, self.total, self.what)
+
+
+def device_named(text: str) -> torch.device:
+    """The device; InputError where it is unknown or not there."""
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise InputError(f"There is no device {text!r}. Known: cpu, cuda, cuda:NUMBER.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"The device {text!r} is not one that audits run on. Known: cpu, cuda, cuda:NUMBER.")
+    there = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= there:
+        what = f"there are {there}" if there else "PyTorch finds no CUDA device"
+        raise InputError(f"The device {text} was asked for, and {what}. Use --device cpu, or see nvidia-smi.")
+    return device
+
+
+def _all_classes(names: list[str], count: int) -> list[str]:
+    """The data's names, and numbers for the classes that only the models have."""
+    return [*names, *(str(k) for k in range(len(names), count))]
+
+
+@contextlib.contextmanager
+def _placed(models: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
+    """The models on the device; on leaving, back where they were."""
+    homes = [(model, next((t.device for t in model.state_dict().values()), device)) for model in models.values()]
+    try:
+        for model, _ in homes:
+            model.to(device)
+        yield
+    finally:
+        for model, home in homes:
+            model.to(home)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

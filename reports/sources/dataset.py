@@ -1,0 +1,69 @@
+"""What is a data set to an audit? Labelled examples with ids, read batch by batch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attacks.errors import InputError
+
+MOST_CLASSES = 100_000  # a larger label is an identifier, not a class number
+
+Pieces = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+class Batch(NamedTuple):
+    ids: Tensor  # [b] int64, places in the data set
+    x: Tensor  # [b, C, H, W] or [b, D] float32 within [0, 1]
+    labels: Tensor  # [b] int64
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled examples, converted as they are asked for.
+
+    shape: of one example, (C, H, W) or (D,).
+    read: (examples, batch_size) gives the first examples in order, as pieces x [b, *shape] (uint8 or float) and
+        y [b] int64, each of batch_size rows but the last.
+    """
+
+    name: str
+    classes: list[str]
+    shape: tuple[int, ...]
+    count: int
+    read: Callable[[int, int], Pieces]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batches(self, examples: int | None, batch_size: int) -> Iterator[Batch]:
+        """The first `examples`; None, or more than there are, takes all. InputError for less than one."""
+        if examples is not None and examples < 1:
+            raise InputError(f"examples={examples}: an audit needs at least one example.")
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}: at least one example a batch is needed.")
+        start = 0
+        for x, y in self.read(min(examples or self.count, self.count), batch_size):
+            ids = torch.arange(start, start + len(x))
+            yield Batch(ids, torch.from_numpy(unit_floats(x)), torch.from_numpy(y.astype(np.int64)))
+            start += len(x)
+
+
+def unit_floats(x: np.ndarray) -> np.ndarray:
+    """float32 within [0, 1], contiguous: uint8 is divided by 255, floats stay what they are."""
+    floats = np.array(x, dtype=np.float32, order="C")
+    return floats / np.float32(255) if x.dtype == np.uint8 else floats
+
+
+def class_names(names: list[str] | None, largest: int, what: str) -> list[str]:
+    """The classes' names, or their numbers where they have none; InputError where a label is beyond them."""
+    if largest >= MOST_CLASSES:
+        raise InputError(f"{what} has the label {largest}; labels are class numbers from 0. Renumber the classes.")
+    if names is not None and largest >= len(names):
+        raise InputError(
+            f"{what} has the label {largest} and names {len(names)} classes: labels must be 0 to {len(names) - 1}."
+        )
+    return list(names) if names is not None else [str(k) for k in range(largest + 1)]

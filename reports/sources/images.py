@@ -1,0 +1,154 @@
+"""How do image files become arrays of one shape?"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from attacks.errors import InputError
+from reports.sources.dataset import Dataset, Pieces
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+GREY = ("1", "L", "LA")
+DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # more than 8 bits per pixel
+LOOK_AT = 64  # images that decide whether a data set is grey
+
+
+class Picture(NamedTuple):
+    name: str  # for messages
+    source: Image.Image | bytes | Path
+    label: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What all images of a data set have in common."""
+
+    channels: int
+    height: int
+    width: int
+    resize: int | None
+
+    @classmethod
+    def of(cls, pictures: Iterable[Picture], resize: int | None) -> "Frame":
+        """The frame of a data set from its first pictures: grey where all of them are, as large as the first."""
+        modes, sizes = zip(*map(_look, itertools.islice(pictures, LOOK_AT)), strict=True)
+        width, height = (resize, resize) if resize else sizes[0]
+        return cls(1 if set(modes) <= set(GREY) else 3, height, width, resize)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
+
+    def pixels(self, picture: Picture) -> np.ndarray:
+        """[C, H, W] uint8. InputError where the image cannot be decoded or is of another size."""
+        image = _decoded(picture)
+        if image.mode in DEEP:
+            raise InputError(
+                f"{picture.name} has more than 8 bits per pixel; save 8-bit images, or floats in an npz file."
+            )
+        if self.channels == 1 and image.mode not in GREY:
+            raise InputError(f"{picture.name} is in colour ({image.mode}), those before it are grey. Save all alike.")
+        image = _resized(_converted(image, self.channels), self.resize)
+        if image.size != (self.width, self.height):
+            raise InputError(
+                f"{picture.name} is {image.width} x {image.height} pixels, those before it are {self.width} x "
+                f"{self.height}. Bring all to one size with --image-size {min(self.width, self.height)}."
+            )
+        return np.asarray(image).reshape(self.height, self.width, self.channels).transpose(2, 0, 1)
+
+
+def stacked(pictures: Iterable[Picture], frame: Frame, batch_size: int) -> Pieces:
+    """x [b, C, H, W] uint8 and y [b] int64, batch_size pictures at a time."""
+    waiting = iter(pictures)
+    while some := list(itertools.islice(waiting, batch_size)):
+        yield np.stack([frame.pixels(picture) for picture in some]), np.array([p.label for p in some], dtype=np.int64)
+
+
+def load_folder(folder: Path, *, image_size: int | None = None) -> Dataset:
+    """A folder with one folder of images per class; labels count the classes in the order of their names.
+
+    Examples are taken in turn from the classes, so that the first ones are spread over all of them.
+    """
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    files = [_image_files(folder / name) for name in classes]
+    count = sum(map(len, files))
+    if count == 0:
+        what = f"{len(classes)} folders without images" if classes else "no folders"
+        raise InputError(
+            f"{folder} holds {what}; a folder of images per class is needed ({', '.join(ENDINGS[:3])}, ...): "
+            f"{folder.name}/CLASS/IMAGE.png."
+        )
+
+    def pictures() -> Iterator[Picture]:
+        for turn in range(max(map(len, files))):
+            for label, names in enumerate(files):
+                if turn < len(names):
+                    path = folder / classes[label] / names[turn]
+                    yield Picture(str(path), path, label)
+
+    frame = Frame.of(pictures(), image_size)
+
+    def read(examples: int, batch_size: int) -> Pieces:
+        return stacked(itertools.islice(pictures(), examples), frame, batch_size)
+
+    return Dataset(str(folder), classes, frame.shape, count, read)
+
+
+def _image_files(folder: Path) -> list[str]:
+    """Paths relative to the folder, those in its own folders included."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+    return sorted(str(path.relative_to(folder)) for path in found if path.is_file())
+
+
+def _look(picture: Picture) -> tuple[str, tuple[int, int]]:
+    """Mode and size, from the header alone."""
+    with _opened(picture) as image:
+        return image.mode, image.size
+
+
+def _decoded(picture: Picture) -> Image.Image:
+    with _opened(picture) as image, _explained(picture):
+        image.load()
+        return image
+
+
+def _opened(picture: Picture) -> Image.Image:
+    source = picture.source
+    if isinstance(source, Image.Image):
+        return source
+    with _explained(picture):
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+
+
+@contextlib.contextmanager
+def _explained(picture: Picture) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each decoder raises its own
+        why = "unknown format, or damaged" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"{picture.name} is not an image that can be read ({why}).") from error
+
+
+def _converted(image: Image.Image, channels: int) -> Image.Image:
+    if channels == 1:
+        return image.convert("L")
+    has_alpha = image.mode == "P" and "transparency" in image.info
+    return (image.convert("RGBA") if has_alpha else image).convert("RGB")
+
+
+def _resized(image: Image.Image, side: int | None) -> Image.Image:
+    """The shorter side brought to `side` pixels, then the square in the centre."""
+    if side is None:
+        return image
+    scale = side / min(image.size)
+    width, height = (max(side, round(length * scale)) for length in image.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))

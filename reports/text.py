@@ -1,0 +1,144 @@
+"""How does an audit read on a terminal, at 80 columns and at 120?"""
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from reports import words
+
+if TYPE_CHECKING:
+    from reports.record import Audit
+
+
+def table(audit: "Audit") -> RenderableType:
+    """Everything that is worth a look before the page is opened; for `rich.console.Console().print`."""
+    models = audit.about["models"]
+    parts: list[RenderableType] = [Text(), headline(audit), Text(), _title("How robust"), robustness(audit)]
+    for name in models:
+        parts += [_title(name), attacks(audit, name)]
+    parts += [Text(_legend(audit), style="dim")]
+    if audit.about["doubts"]:
+        parts += [Text(), doubts(audit)]
+    return Group(*parts, Text())
+
+
+def headline(audit: "Audit") -> Text:
+    """The worst of it, in a sentence."""
+    name, threat, found, model = min(
+        (
+            (name, threat, found, model)
+            for name, model in audit.about["models"].items()
+            for threat, found in model["threats"].items()
+        ),
+        key=lambda each: each[2]["robust"],
+    )
+    text = Text("Under attack, ", overflow="fold").append(name, style="bold").append(" gets ")
+    text.append(words.of(found["robust"], model["n"]), style="bold red").append(" right ")
+    text.append(f"({words.share(found['robust_accuracy'])}, {words.threat(threat)}); unattacked ")
+    return text.append(f"{words.of(model['correct'], model['n'])}.")
+
+
+def robustness(audit: "Audit") -> Table:
+    """Model by threat: the worst case over all attacks, its interval, and the attack that broke most."""
+    out = _table()
+    out.add_column("model and threat", overflow="fold", ratio=3, min_width=12)
+    out.add_column("correct", justify="right", no_wrap=True)
+    out.add_column("count", justify="right", no_wrap=True)
+    out.add_column("95 % interval", justify="right", no_wrap=True)
+    out.add_column("broke most", overflow="fold", ratio=2)
+    for name, model in audit.about["models"].items():
+        clean = [words.share(model["clean_accuracy"]), words.of(model["correct"], model["n"])]
+        out.add_row(Text(name, style="bold"), *clean, words.interval(*model["clean_interval"]), _dim("not attacked"))
+        for threat, found in model["threats"].items():
+            out.add_row(Text(f"  {words.threat(threat)}"), *_standing(found, model["n"]), _strongest(found["attacks"]))
+        if len(model["threats"]) > 1:
+            out.add_row(Text("  all of them"), *_standing(model["robust_to_all"], model["n"]), Text())
+        out.add_section()
+    return out
+
+
+def attacks(audit: "Audit", name: str) -> Table:
+    """One model, attack by attack: what it left standing, what it broke, what it cost."""
+    model = audit.about["models"][name]
+    seconds = {(m, t, a): s for m, t, a, s in audit.timings[["model", "threat", "attack", "seconds"]].to_numpy()}
+    out = _table()
+    out.add_column("attack", overflow="fold", ratio=1, min_width=12)
+    for column in ("robust", "broken", "of correct", "forwards", "backwards", "seconds"):
+        out.add_column(column, justify="right", no_wrap=True)
+    for threat, found in model["threats"].items():
+        out.add_row(Text(words.threat(threat), style="bold"))
+        most = max(attack["broken"] for attack in found["attacks"].values())
+        for attack, did in found["attacks"].items():
+            style = "bold" if did["broken"] == most > 0 else ""
+            out.add_row(
+                Text(f"  {attack}", style=style),
+                Text(words.percent(did["robust"], model["n"]), style=style),
+                Text(words.of(did["broken"], model["correct"]), style=style),
+                Text(words.percent(did["broken"], model["correct"]), style=style),
+                words.number(did["queries"]),
+                words.number(did["backwards"]),
+                _seconds(seconds.get((name, threat, attack))),
+            )
+    if model["curves"]:
+        out.add_row(Text("curves", style="bold"))
+    for norm, curve in model["curves"].items():
+        spent = sum(s for (m, t, _), s in seconds.items() if (m, t) == (name, f"{norm}:inf"))
+        cost = [words.number(curve["queries"]), words.number(curve["backwards"]), _seconds(spent)]
+        out.add_row(Text(f"  {curve['attack']}, {words.norm(norm)}"), "", "", "", *cost)
+    return out
+
+
+def doubts(audit: "Audit") -> RenderableType:
+    """What speaks against believing it. The same sentence about several threats is said once."""
+    merged: dict[tuple[str, str], list[str]] = {}
+    for doubt in audit.about["doubts"]:
+        about = " ".join(filter(None, [doubt["model"], doubt["threat"] and words.threat(doubt["threat"])]))
+        merged.setdefault((doubt["severity"], doubt["text"]), []).append(about)
+    parts: list[RenderableType] = [Text("What to doubt", style="bold")]
+    for (severity, text), about in merged.items():
+        line = Text(f"{severity}: ", style="bold yellow" if severity == "warning" else "bold", overflow="fold")
+        scope = ", ".join(filter(None, dict.fromkeys(about)))
+        line.append(f"{scope}: " if scope else "", style="not bold dim").append(text, style="not bold default")
+        parts.append(Padding(line, (0, 0, 0, 2)))
+    return Group(*parts)
+
+
+def _title(text: str) -> Text:
+    # Text, not a string: a model's name may hold what rich would read as markup.
+    return Text(f" {text}", style="bold underline")
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False, padding=(0, 1), collapse_padding=True)
+
+
+def _standing(found: dict, n: int) -> list[str]:
+    return [words.share(found["robust_accuracy"]), words.of(found["robust"], n), words.interval(*found["interval"])]
+
+
+def _strongest(attacks: dict[str, dict]) -> Text:
+    name, most = max(attacks.items(), key=lambda item: item[1]["broken"])
+    return Text(f"{name} ({most['broken']:,})") if most["broken"] else _dim("nothing broke")
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return words.NOTHING
+    return "< 0.1" if 0 < value < 0.05 else f"{value:,.1f}"
+
+
+def _dim(text: str) -> Text:
+    return Text(text, style="dim")
+
+
+def _legend(audit: "Audit") -> str:
+    names = audit.timings[["model", "threat", "attack"]].to_numpy()
+    whole = audit.timings["seconds"].to_numpy()[(names == "").all(axis=1)]
+    return (
+        "Correct and robust: of all examples, in the worst case over attacks. Broken: of the initially correct ones. "
+        f"Forwards, backwards: means per example. {_seconds(float(whole.sum()))} seconds in all."
+    )
