@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from .errors import InputError
@@ -89,13 +90,13 @@ class Repeated(nn.Module):
 class FromCallable(nn.Module):
     """A classifier outside PyTorch: function(numpy array [b, ...]) -> scores [b, K]. It gives no gradients."""
 
-    def __init__(self, function: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, function: Callable[[np.ndarray], ArrayLike]):
         super().__init__()
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
         # Copies both ways: the function may work in place, and what it returns may be read-only.
-        scores = np.array(self.function(np.array(x.detach().cpu())), order="C")
+        scores = np.asarray(self.function(x.detach().cpu().numpy().copy())).copy()
         if scores.ndim == 1 and scores.dtype.kind in "iub":
             raise InputError(
                 f"The function returns {scores.dtype} {scores.shape}, which look like class numbers; scores "

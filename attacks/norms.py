@@ -193,7 +193,8 @@ def project_l1(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor) 
     """
     delta = (z - x).double()
     length = delta.abs()
-    room = torch.where(delta > 0, high - x, x - low).double().clamp_min(0)
+    # In float64, where the differences are exact: x + room is the bound itself.
+    room = torch.where(delta > 0, high.double() - x.double(), x.double() - low.double()).clamp_min(0)
     radius = radius.double().clamp_max(torch.finfo(torch.float64).max / 4)
     corners = torch.cat((length, (length - room).clamp_min(0)), 1)  # walking down: a coordinate starts, then is full
     turns = torch.cat((torch.ones_like(length), -torch.ones_like(length)), 1)

@@ -71,11 +71,10 @@ class ThreatModel:
         """The threat model of some rows of the batch x [B, ...]: what is given per example is cut, the rest shared."""
 
         def cut(value, what: str):
-            if not isinstance(value, Tensor) or value.ndim < x.ndim or len(value) == 1:
+            if not isinstance(value, Tensor):
                 return value
-            if len(value) != len(x):
-                raise _does_not_fit(value, x, what)
-            return value[rows]
+            _spread(value, x, what)
+            return value[rows] if value.ndim == x.ndim and len(value) > 1 else value
 
         low, high = self.bounds
         eps = torch.as_tensor(self.eps, dtype=torch.float64)
@@ -218,18 +217,17 @@ def _furthest(x: Tensor, eps: Tensor, sign: int) -> Tensor:
 
 def _laid_over(value: Bound, x: Tensor, what: str) -> Tensor:
     """[b, d]: a number or tensor spread over x."""
-    spread = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    return _spread(torch.as_tensor(value, dtype=x.dtype, device=x.device), x, what).flatten(1)
+
+
+def _spread(value: Tensor, x: Tensor, what: str) -> Tensor:
     try:
-        return spread.expand_as(x).flatten(1)
+        return value.expand_as(x)
     except RuntimeError:
-        raise _does_not_fit(spread, x, what) from None
-
-
-def _does_not_fit(value: Tensor, x: Tensor, what: str) -> InputError:
-    return InputError(
-        f"A tensor {tuple(value.shape)} for the {what} does not broadcast to inputs {tuple(x.shape)}: "
-        f"give one per feature {tuple(x.shape[1:])} or one per example and feature."
-    )
+        raise InputError(
+            f"A tensor {tuple(value.shape)} for the {what} does not broadcast to inputs {tuple(x.shape)}: "
+            f"give one per feature {tuple(x.shape[1:])} or one per example and feature."
+        ) from None
 
 
 def _check_eps(eps: Tensor, batch: int) -> None:

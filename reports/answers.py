@@ -20,6 +20,10 @@ class Answers:
         confidence = logits.double().softmax(1).amax(1)
         return cls(logits.argmax(1), losses.margin(logits, Goal(labels)).value, confidence)
 
+    def rows(self, which: Tensor) -> "Answers":
+        """Only these rows [b] bool."""
+        return Answers(self.prediction[which], self.margin[which], self.confidence[which])
+
     def with_rows(self, at: Tensor, others: "Answers") -> "Answers":
         """A copy in which the rows `at` are the others'."""
         pairs = ((self.prediction, others.prediction), (self.margin, others.margin))

@@ -1,4 +1,4 @@
-"""Does the house stand as drawn: does a file import only what lies below it, and does the face show what was promised?"""
+"""Does the house stand as drawn: does a file import only what lies below it, and is what was promised on the face?"""
 
 import ast
 import importlib
@@ -37,8 +37,8 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
 ]
 FILES = sorted(file for package in ("attacks", "advgan", "reports") for file in (ROOT / package).rglob("*.py"))
 ROOMS = ("gradient", "score", "decision")
-FIXED = "run Result Victim ThreatModel Goal linf l2 l1 l0 CATALOG".split()
-FIXED_ATTACKS = "fgsm bim pgd mi_fgsm uniform_noise gaussian_noise apgd apgd_t fmn square".split()
+FIXED = ["run", "Result", "Victim", "ThreatModel", "Goal", "linf", "l2", "l1", "l0", "CATALOG"]
+FIXED_ATTACKS = ["fgsm", "bim", "pgd", "mi_fgsm", "uniform_noise", "gaussian_noise", "apgd", "apgd_t", "fmn", "square"]
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 

@@ -130,13 +130,16 @@ def cosine(step: int, last: int) -> float:
 
 def write(model: nn.Module, path: Path) -> None:
     partial = path.with_suffix(".partial")
-    partial.write_bytes(save(model.state_dict()))
-    partial.replace(path)
+    try:
+        partial.write_bytes(save(model.state_dict()))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the two .safetensors files.")] = FOLDER,
-    seed: Annotated[int, typer.Option(help="Of the first weights, the order of the digits and the attack.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the first weights and of the order of the digits.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipes' own.")] = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Train on the first so many only.")] = None,
 ) -> None:

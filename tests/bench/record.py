@@ -47,7 +47,8 @@ class Book:
         if not self.rows:
             return
         console = Console(width=180)
-        console.print(f"\n{machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; {versions()}")
+        row = self.rows[-1]
+        console.print(f"\n{row['machine']}, {row['cores']} cores, {row['threads']} threads; {row['versions']}")
         missing = [name for name in PEERS if name not in installed()]
         if missing:
             console.print(f"Not installed, so their columns are empty: {', '.join(missing)} (extra: bench)")

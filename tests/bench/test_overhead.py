@@ -15,7 +15,6 @@ import attacks
 
 STEPS = 40
 SHARE = 0.1  # step size over eps
-REPEATS = 15
 PEER_BAR = 1.03
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
@@ -43,7 +42,7 @@ EPS = {("linf", 1): 0.1, ("l2", 1): 1.0, ("linf", 3): 8 / 255, ("l2", 3): 0.5}
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_pgd_costs_little_more_than_its_passes(setting: Setting, norm: str, benchmark, book: Book):
+def test_pgd_costs_little_more_than_its_passes(setting: Setting, norm: str, benchmark, book: Book, repeats: int):
     """Nothing is fooled, so ours makes 42 forward passes (clean, start, 40 steps) and takes 40 gradients."""
     model = getattr(networks, setting.network)()
     x, labels = networks.images(setting.batch, setting.shape)
@@ -51,7 +50,7 @@ def test_pgd_costs_little_more_than_its_passes(setting: Setting, norm: str, benc
     race = Race(contenders(model, x, labels, norm, eps))
     race.warm_up()
     forwards = {name: passes_of(model, race.calls[name])[0] / len(x) for name in peers.installed()}
-    benchmark.pedantic(race.lap, rounds=REPEATS, iterations=1)
+    benchmark.pedantic(race.lap, rounds=repeats, iterations=1)
 
     floor = race.times("gradients") + race.times("two forwards")
     forward = race.times("two forwards") / 2
@@ -66,7 +65,7 @@ def test_pgd_costs_little_more_than_its_passes(setting: Setting, norm: str, benc
         suite="overhead",
         measured=f"PGD-{STEPS} {norm}, {setting.network}, batch {setting.batch}",
         unit="s",
-        repeats=REPEATS,
+        repeats=repeats,
         ours=race.median("ours"),
         reference=float(np.median(floor)),
         reference_is=f"{STEPS + 2} forward and {STEPS} input-gradient passes",

@@ -12,7 +12,6 @@ import attacks
 BATCH = 400
 EPS = 0.1
 FALLEN = 0.95
-REPEATS = 15
 BAR = 0.2
 SHAPE = (1, 28, 28)
 
@@ -28,7 +27,7 @@ def all_at_the_fourth() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("falls", [evenly, all_at_the_fourth], ids=lambda falls: falls.__name__)
-def test_rows_that_fell_cost_nothing_more(falls, benchmark, book: Book):
+def test_rows_that_fell_cost_nothing_more(falls, benchmark, book: Book, repeats: int):
     fall_after = falls()
     model = networks.Falling(networks.small_cnn(), EPS).eval()
     x, labels = model.inputs(fall_after, SHAPE)
@@ -63,13 +62,13 @@ def test_rows_that_fell_cost_nothing_more(falls, benchmark, book: Book):
         }
     )
     race.warm_up()
-    benchmark.pedantic(race.lap, rounds=REPEATS, iterations=1)
+    benchmark.pedantic(race.lap, rounds=repeats, iterations=1)
     low, middle, high = quartiles(race.times("ours") / race.times("whole batch"))
     book.add(
         suite="work saved",
         measured=measured,
         unit="s",
-        repeats=REPEATS,
+        repeats=repeats,
         ours=race.median("ours"),
         reference=race.median("whole batch"),
         reference_is=f"{STEPS + 2} forward and {STEPS} input-gradient passes of the whole batch",
