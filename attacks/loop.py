@@ -88,6 +88,8 @@ def run(
     rows = Rows(x, ids, goal, threat.around(x), seed)
     whole, found = Result.nothing_yet(x), Result.nothing_yet(x)
     working = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    left = len(x)
+    asked = taken = 0  # passes that each row at work has cost so far: forwards and gradients
     waits = x.device.type != "cpu"
     search = attack.search(rows)
     query = decision(x)  # the clean input is the first candidate
@@ -98,26 +100,28 @@ def run(
             else:
                 query = query._replace(x=rows.threat.shown(query.x))
                 answer = victim.answer(query, rows.goal, rows.aim)
-            found.queries += working * (len(query.x) if query.many else 1)
-            _judge(found, rows, working, query, answer, step)
-            working = found.size > 0 if until == "smallest" else ~found.fooled
-            look = not waits or step % LOOK_EVERY == 0
-            left = int(working.sum()) if look else len(working)
+            asked += len(query.x) if query.many else 1
+            if _judge(found, rows, working, query, answer, step):
+                going_on = working & (found.size > 0 if until == "smallest" else ~found.fooled)
+                _settle(found, working & ~going_on, asked, taken)
+                working = going_on
+                if not waits or step % LOOK_EVERY == 0:
+                    left = int(working.sum())
             if left == 0:
                 break
             try:
-                query = search.send(answer if step else None)  # type: ignore[arg-type]  # a generator is started by sending None
+                query = search.send(answer if step else None)  # type: ignore[arg-type]  # None starts a generator
             except StopIteration:
                 break
             finally:
-                if answer.backwards:
-                    found.backwards += working * answer.backwards
+                taken += answer.backwards
             if left <= compact_below * len(working):
                 whole.put(rows.index, found)
                 at = working.nonzero().squeeze(1)
                 rows.keep(at)
                 found, query, working = found.keep(at), query.keep(at), working[at]
     search.close()
+    _settle(found, working, asked, taken)
     whole.put(rows.index, found)
     return whole
 
@@ -132,18 +136,21 @@ def _clean_answer(victim: Victim, x: Tensor, goal: Goal) -> Answer:
     return Answer(goal.reached(logits.argmax(1)))
 
 
-def _judge(found: Result, rows: Rows, working: Tensor, query: Query, answer: Answer, step: int) -> None:
-    """Success is judged here and nowhere else: goal reached AND candidate inside the threat set."""
+def _judge(found: Result, rows: Rows, working: Tensor, query: Query, answer: Answer, step: int) -> bool:
+    """Success is judged here and nowhere else: goal reached AND candidate inside the threat set.
+
+    Returns False where it is sure that nothing was found.
+    """
     tries = zip(query.x, answer.fooled, strict=True) if query.many else [(query.x, answer.fooled)]
+    news = False
     for x_adv, fooled in tries:
-        hit = working & fooled
+        hit, at = working & fooled, slice(None)
         if hit.is_cpu:
             at = hit.nonzero().squeeze(1)
             if len(at) == 0:
                 continue
             x_adv, hit = x_adv[at], hit[at]
-        else:
-            at = slice(None)
+        news = True
         x_adv = x_adv.detach()
         size = rows.threat.size(x_adv, at)
         better = hit & (size < found.size[at])
@@ -151,3 +158,10 @@ def _judge(found: Result, rows: Rows, working: Tensor, query: Query, answer: Ans
         found.size[at] = torch.where(better, size, found.size[at])
         found.step[at] = torch.where(better, step, found.step[at])
         found.fooled[at] |= better
+    return news
+
+
+def _settle(found: Result, done: Tensor, asked: int, taken: int) -> None:
+    """Write down what the rows [b] bool that are done have cost."""
+    found.queries = torch.where(done, asked, found.queries)
+    found.backwards = torch.where(done, taken, found.backwards)

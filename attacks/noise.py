@@ -1,6 +1,7 @@
 """Random numbers that belong to an example: they depend on (seed, example id, draw) and on nothing else.
 
-Counter-based (Philox-4x32-10, Salmon et al. 2011), so that neither the batch, its order, the shard nor the device matters.
+Counter-based (Philox-4x32-10, Salmon et al. 2011), so that neither the batch, its order, the shard nor the device
+matters.
 """
 
 import math

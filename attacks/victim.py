@@ -28,6 +28,9 @@ class Access(IntEnum):
     GRADIENT = 2
 
 
+FOLDERS = {Access.DECISION: "decision", Access.SCORES: "score"}
+
+
 class Query(NamedTuple):
     """Candidates to show the model: x is [b, ...], or [q, b, ...] with many=True (q tries per row).
 
@@ -113,7 +116,7 @@ class Victim:
         if query.access > self.access:
             raise AccessError(
                 f"This attack needs {query.access.name}, the victim reveals {self.access.name}. "
-                f"Attacks that need no more are in attacks/{self.access.name.lower()}/."
+                f"Attacks that need no more are in attacks/{FOLDERS[self.access]}/."
             )
         if query.many:
             logits = self.logits(query.x.flatten(0, 1)).unflatten(0, query.x.shape[:2])
@@ -141,14 +144,17 @@ class Victim:
 
     def differentiable(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The leaf and the logits [b, K] with their graph."""
-        if any(tensor.is_inference() for tensor in (*self.model.parameters(), *self.model.buffers())):
-            raise InputError(
-                "This attack needs gradients, and the model holds tensors made under torch.inference_mode(), "
-                "through which none flow. Make or load the model outside it."
-            )
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            logits = _logits(self.model(leaf), len(x))
+            try:
+                logits = _logits(self.model(leaf), len(x))
+            except RuntimeError as error:
+                if "Inference tensors cannot be saved for backward" not in str(error):
+                    raise
+                raise InputError(
+                    "This attack needs gradients, and the model holds tensors made under torch.inference_mode(), "
+                    "through which none flow. Make or load the model outside it."
+                ) from error
         if not logits.requires_grad:
             raise InputError(NO_GRADIENT)
         return leaf, logits

@@ -223,8 +223,8 @@ class _Audited:
         """Add the doubts that only the whole run can tell."""
         if self.unsure:
             text = (
-                f"{self.unsure} verdicts of attacks were not borne out by a second pass and are not counted: the model's "
-                "logits move with the batch by more than rounding. Audit in float32 without reduced precision, or in float64."
+                f"{self.unsure} verdicts of attacks were not borne out by a second pass and are not counted: the "
+                "model's logits move with the batch by more than rounding. Audit without reduced precision."
             )
             self.doubts.append({"model": self.name, "threat": None, "severity": "warning", "text": text})
 

@@ -136,7 +136,7 @@ def _curve_broke_more(evidence: Evidence) -> Iterator[dict]:
         count = int((sweep.robust & (curve.size <= words.eps(sweep.threat))).sum())
         if count:
             text = (
-                f"{sweep.threat}: the run for the curve ({curve.attack}) breaks {words.plural(count, 'more example')} "
+                f"The run for the curve ({curve.attack}) breaks {words.plural(count, 'more example')} "
                 f"within this eps; counting {'it' if count == 1 else 'them'}, {_at_most(sweep, count)}. "
                 "Add a stronger attack, or report the lower number."
             )

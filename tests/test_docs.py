@@ -1,5 +1,6 @@
 """Whether README.md and docs/api.md name everything, say what is so, and hold code that runs."""
 
+import inspect
 import re
 from pathlib import Path
 from types import ModuleType
@@ -76,6 +77,14 @@ def test_every_option_of_the_command_is_in_the_api_page():
 def test_the_attack_table_and_the_api_page_name_the_catalog():
     assert list(attack_table()) == list(CATALOG)
     assert [name for name in CATALOG if f"| `{name}` |" not in API] == []
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_the_api_page_says_an_attacks_options_and_defaults(name):
+    parameters = inspect.signature(CATALOG[name]).parameters.values()
+    options = ", ".join(f"{option.name}={option.default!r}" for option in parameters).replace("'", '"')
+    (row,) = [line for line in API.splitlines() if line.startswith(f"| `{name}` |")]
+    assert row.endswith(f"| `{options}` |")
 
 
 @pytest.mark.parametrize("name", CATALOG)

@@ -1,4 +1,4 @@
-"""Noise of the same norm as the perturbation it is compared with: what chance does where an adversary is not at work."""
+"""Noise of the same norm as the perturbation it is compared with: what chance does without an adversary."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ..victim import decision
 
 @dataclass(frozen=True)
 class Noise:
-    """`tries` random directions, each taken as far as the threat set goes: the norm is eps wherever the bounds allow."""
+    """`tries` random directions, each taken as far as the threat set goes: of norm eps wherever the bounds allow."""
 
     gaussian: bool = True
     tries: int = 10

@@ -24,7 +24,7 @@ class APGD:
     """
 
     steps: int = 100
-    loss: str | losses.Loss = "dlr"
+    loss: str | losses.Loss = "cross_entropy"
     start: str = "random"
     rho: float = 0.75  # a stretch with fewer rises than this share is a stall
     inertia: float = 0.25  # share of the last move carried into the next

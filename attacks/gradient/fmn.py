@@ -18,7 +18,7 @@ from ..victim import gradient
 class FMN:
     """Climb the margin inside a ball that shrinks where the row is fooled and grows where it is not.
 
-    Until a row is fooled for the first time, the ball's radius is the distance to a linear boundary.
+    Until a row is fooled for the first time, the ball's radius is a little more than the distance to a linear boundary.
     """
 
     until: ClassVar[Until] = "smallest"
@@ -52,7 +52,7 @@ class FMN:
             reached_once = rows.smallest.isfinite()
             to_boundary = size + answer.loss.abs().to(size.dtype) / dual.size(grad.flatten(1)).clamp_min(TINY)
             shrunk = torch.minimum(rows.radius * (1 - gamma), rows.smallest)
-            grown = torch.where(reached_once, rows.radius * (1 + gamma), to_boundary)
+            grown = torch.where(reached_once, rows.radius, to_boundary) * (1 + gamma)
             rows.radius = torch.minimum(torch.where(fooled, shrunk, grown), rows.threat.radius)
             length = rows.span * self.first_step * (0.01 + 0.99 * falling)
             unit = grad / per_row(NORMS["l2"].size(grad.flatten(1)).clamp_min(TINY), grad)

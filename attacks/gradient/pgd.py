@@ -1,6 +1,6 @@
 """Projected gradient ascent, and the attacks that are PGD with other parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import losses
 from ..errors import InputError
@@ -15,7 +15,7 @@ class GradientAscent:
     """Climb `loss` from `start` by steps of `share` times eps; the threat model says where to stop."""
 
     loss: str | losses.Loss = "cross_entropy"
-    direction: Direction = Steepest()
+    direction: Direction = field(default_factory=Steepest)
     share: float = 0.1
     start: str = "random"
     steps: int = 40

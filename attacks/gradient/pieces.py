@@ -19,7 +19,7 @@ def at_input(rows: Rows) -> Tensor:
 
 
 def at_random(rows: Rows) -> Tensor:
-    """Uniform in an L-inf ball; for other norms in a random direction, at the distance of a uniform point of an L2 ball."""
+    """Uniform in an L-inf ball; for others in a random direction, at the distance of a uniform point of an L2 ball."""
     shape = rows.x.shape[1:]
     if rows.threat.norm.name == "linf":
         return rows.threat.project(rows.x + rows.uniform(*shape) * per_row(rows.threat.radius, rows.x))

@@ -92,7 +92,7 @@ class Square:
     def _moved(rows: Rows, side: int, luck: Tensor) -> Tensor:
         """The norm in square `there` and the budget not yet used go into a hill on square `here`, per channel."""
         _, channels, height, width = rows.x.shape
-        side = side + 1 if side % 2 == 0 and side < min(height, width) else side
+        side = min(max(side, 3) | 1, height, width)  # odd, for a hill with a summit, and more than one pixel
         delta = rows.x_adv - rows.x
         here = _square(luck[:, 0], luck[:, 1], side, height, width)
         there = _square(luck[:, 2], luck[:, 3], side, height, width)
@@ -101,10 +101,11 @@ class Square:
         window = (delta * (here | there)).square().sum((2, 3))  # [b, C]
         goal = (window + unused[:, None]).sqrt()
         size_here = (delta * here).square().sum((2, 3)).sqrt()
-        new = _hill_on(here, side, rows.x) * _sign(luck[:, 4 : 4 + channels])[:, :, None, None]
-        new = new + delta * here / per_row_channel(size_here.clamp_min(1e-12))
-        new = new * here
-        new = new / per_row_channel(new.square().sum((2, 3)).sqrt().clamp_min(1e-12)) * per_row_channel(goal)
+        hill = _hill_on(here, side, rows.x) * _sign(luck[:, 4 : 4 + channels])[:, :, None, None]
+        new = hill + delta * here / per_row_channel(size_here.clamp_min(1e-12))
+        size = per_row_channel(new.square().sum((2, 3)).sqrt())
+        cancelled = size < 1e-3  # a hill on the same hill of the other sign: then the new one alone, lest norm be lost
+        new = torch.where(cancelled, hill, new / size.clamp_min(1e-12)) * per_row_channel(goal)
         return rows.threat.project(rows.x + torch.where(here, new, torch.where(there, 0.0, delta)))
 
 

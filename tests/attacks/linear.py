@@ -16,7 +16,9 @@ class Linear(nn.Module):
         return (x.flatten(1)[:, None, :] * self.weight).sum(2) + self.bias
 
 
-def make(classes: int, features: int, rows: int, seed: int = 0, low: float = 0.0, high: float = 1.0, dtype=torch.float64):
+def make(
+    classes: int, features: int, rows: int, seed: int = 0, low: float = 0.0, high: float = 1.0, dtype=torch.float64
+):
     """A random linear model, inputs in [low, high] and the model's own labels."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(classes, features, generator=generator, dtype=torch.float64).to(dtype)

@@ -220,7 +220,7 @@ def test_an_access_that_is_none_is_refused():
 )
 def test_an_access_that_is_not_given_is_named_with_the_attacks_that_need_no_more(attack, needs, access, x, labels):
     message = refusal(attack, Victim(classifier(), access), x, labels)
-    says(message, f"needs {needs}", f"reveals {access.name}", f"attacks/{access.name.lower()}/")
+    says(message, f"needs {needs}", f"reveals {access.name}", f"attacks/{access.name.lower().removesuffix('s')}/")
 
 
 def test_an_access_that_is_given_is_enough(x, labels):

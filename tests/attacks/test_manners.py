@@ -380,19 +380,26 @@ def test_a_model_that_changes_its_input_in_place_is_told_so():
     assert torch.equal(x, before)
 
 
+def sent(search, answer):
+    """The next query, or None where the search is over."""
+    try:
+        return search.send(answer)
+    except StopIteration:
+        return None
+
+
 def by_hand(attack, model, x, labels, threat, seed):
     """A run without the loop: the queries shown, one at each `next`; nothing is dropped."""
     victim, goal = Victim(model), Goal(labels)
     rows = Rows(x, torch.arange(len(x)), goal, attacks.ThreatModel.parse(threat).around(x), seed)
-    with torch.no_grad():
-        search, answer = attack.search(rows), None
-        while True:
-            try:
-                query = search.send(answer)
-            except StopIteration:
-                return
-            yield query.x.clone()
-            answer = victim.answer(query, rows.goal, rows.aim)
+    search, answer = attack.search(rows), None
+    while True:
+        with torch.no_grad():
+            query = sent(search, answer)
+        if query is None:
+            return
+        yield query.x.clone()
+        answer = victim.answer(query, rows.goal, rows.aim)
 
 
 @several

@@ -184,7 +184,7 @@ def test_another_norm_is_not_a_smaller_eps():
 def test_a_curve_that_breaks_more_within_the_eps_is_a_doubt():
     found = said(rows({("linf:0.3", "pgd"): [0]}, n=100), curve([*([0.3] * 4), *([0.5] * 96)]))
     (text,) = found
-    assert "the run for the curve (fmn) breaks 3 more examples within this eps" in text
+    assert "The run for the curve (fmn) breaks 3 more examples within this eps" in text
     assert "at most 96.0 % (96 of 100)" in text
 
 
