@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from .. import losses
 from ..errors import InputError
 from ..loop import Search, Until
-from ..norms import NORMS, TINY, per_row
+from ..norms import NORMS, TINY, Norm, per_row
 from ..rows import Rows
 from ..victim import gradient
 
@@ -18,13 +19,15 @@ from ..victim import gradient
 class FMN:
     """Climb the margin inside a ball that shrinks where the row is fooled and grows where it is not.
 
-    Until a row is fooled for the first time, the ball's radius is a little more than the distance to a linear boundary.
+    Until a row is fooled for the first time, the ball's radius is a little more than the distance to a linear boundary,
+    and never falls. A step is a share of the radius along the sign (L-inf) or the unit gradient: the paper's steps of a
+    fixed Euclidean length leave two rows in three of a robust MNIST model without any success in 50 steps.
     """
 
     until: ClassVar[Until] = "smallest"
 
     steps: int = 100
-    first_step: float = 1.0  # Euclidean, for bounds 1 apart; falls along half a cosine to a hundredth
+    first_step: float = 1.0  # share of the radius; falls along half a cosine to a hundredth of it
     gamma: float = 0.05  # first change of the radius; falls to gamma_last
     gamma_last: float = 0.001
 
@@ -39,7 +42,6 @@ class FMN:
         dual = NORMS[norm.dual]
         rows.x_adv = rows.x
         rows.radius = rows.smallest = torch.full_like(threat.radius, torch.inf)
-        rows.span = (threat.high - threat.low).amax(1)
         for step in range(self.steps + 1):
             answer = yield gradient(rows.x_adv, losses.margin)
             if step == self.steps:
@@ -52,9 +54,16 @@ class FMN:
             reached_once = rows.smallest.isfinite()
             to_boundary = size + answer.loss.abs().to(size.dtype) / dual.size(grad.flatten(1)).clamp_min(TINY)
             shrunk = torch.minimum(rows.radius * (1 - gamma), rows.smallest)
-            grown = torch.where(reached_once, rows.radius, to_boundary) * (1 + gamma)
+            first_guess = to_boundary if step == 0 else torch.maximum(to_boundary, rows.radius)
+            grown = torch.where(reached_once, rows.radius, first_guess) * (1 + gamma)
             rows.radius = torch.minimum(torch.where(fooled, shrunk, grown), rows.threat.radius)
-            length = rows.span * self.first_step * (0.01 + 0.99 * falling)
-            unit = grad / per_row(NORMS["l2"].size(grad.flatten(1)).clamp_min(TINY), grad)
-            ahead = rows.x_adv + unit * per_row(length, grad)
-            rows.x_adv = rows.threat.project(ahead, rows.radius.clamp_max(torch.finfo(size.dtype).max))
+            within = rows.radius.clamp_max(torch.finfo(size.dtype).max ** 0.25)
+            length = within * self.first_step * (0.01 + 0.99 * falling)
+            ahead = rows.x_adv + self._direction(norm, grad) * per_row(length, grad)
+            rows.x_adv = rows.threat.project(ahead, within)
+
+    @staticmethod
+    def _direction(norm: Norm, grad: Tensor) -> Tensor:
+        if norm.name == "linf":
+            return grad.sign()
+        return grad / per_row(NORMS["l2"].size(grad.flatten(1)).clamp_min(TINY), grad)
