@@ -1,6 +1,7 @@
 """What does each attack do to each model under each threat, on the same examples?"""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from reports.options import described, named_attacks
 from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
 
+SMALL = 256  # numbers in an input
 CURVE = "fmn"  # finds the smallest perturbation, and so a whole curve over eps in one run
 
 Progress = Callable[[int, int, str], None]  # (done, of how many, what is being done)
@@ -92,7 +94,7 @@ def audit(
     count = min(examples or len(data), len(data))
     tell = _Counter(progress, count * len(models) * plan.runs)
     seen = DataHash()
-    with record.Writer(out, overwrite=overwrite) as writer, _placed(models, place):
+    with record.Writer(out, overwrite=overwrite) as writer, _placed(models, place), _threads(data.shape):
         each = [_Audited(name, model, plan, writer, tell) for name, model in models.items()]
         for batch in data.batches(examples, batch_size):
             seen.add(batch)
@@ -323,6 +325,18 @@ def _placed(models: Mapping[str, nn.Module], device: torch.device) -> Iterator[N
     finally:
         for model, home in homes:
             model.to(home)
+
+
+@contextlib.contextmanager
+def _threads(shape: Sequence[int]) -> Iterator[None]:
+    """One thread for inputs so small that several would mostly wait for each other; on leaving, as many as before."""
+    before = torch.get_num_threads()
+    if math.prod(shape) <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _wait_for(device: torch.device) -> None:

@@ -1,12 +1,19 @@
 """What every benchmark shares: how many threads and repeats, and a book that its figures are written in."""
 
+import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from record import Book
 
-BOOK = pytest.StashKey[Book]()
+# Threads that wait must sleep: spinning, they take the processor from whatever else runs and all timings go tenfold.
+# OpenMP reads this when torch is first imported, so that nothing may import it above this line.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from record import Book
+
+BOOK = pytest.StashKey["Book"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,6 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def threads(pytestconfig: pytest.Config) -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(pytestconfig.getoption("threads"))
     yield
@@ -28,9 +37,12 @@ def repeats(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture
-def book(pytestconfig: pytest.Config) -> Book:
+def book(pytestconfig: pytest.Config) -> "Book":
+    from record import Book
+
     return pytestconfig.stash.setdefault(BOOK, Book())
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:
-    config.stash.setdefault(BOOK, Book()).show()
+    if BOOK in config.stash:
+        config.stash[BOOK].show()
