@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .kernels.reference import row_sum
+from .kernels.reference import row_norm, row_sum
 
 TINY = 1e-12  # floor for a divisor: a row of zeros stays zeros
 
@@ -83,10 +83,11 @@ class L2:
     dual = "l2"
 
     def size(self, delta: Tensor) -> Tensor:
-        return row_sum(delta * delta).sqrt()
+        return row_norm(delta)
 
     def hair(self, x: Tensor, eps: Tensor) -> Tensor:
-        return _rounding(x) * (self.size(x.double()) + 32 * eps.nan_to_num(posinf=0.0))  # inf - inf is NaN
+        # Half a unit in the last place for rounding x + delta, and once more for having measured what was rounded.
+        return torch.finfo(x.dtype).eps * (self.size(x.double()) + 32 * eps.nan_to_num(posinf=0.0))  # inf - inf is NaN
 
     def step(self, x, x_adv, direction, length, radius, low, high, progress=1.0):
         return kernels.step_l2(x, x_adv, direction, length, radius, low, high)
@@ -229,10 +230,6 @@ def _unit(direction: Tensor) -> Tensor:
 def _finite(values: Tensor, like: Tensor) -> Tensor:
     """Infinity becomes the largest number, since inf * 0 is NaN."""
     return values.clamp_max(torch.finfo(like.dtype).max)
-
-
-def _rounding(x: Tensor) -> float:
-    return torch.finfo(x.dtype).eps / 2
 
 
 NORMS: dict[str, Norm] = {"linf": Linf(), "l2": L2(), "l1": L1(), "l0": L0()}

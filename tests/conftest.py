@@ -1,8 +1,14 @@
-"""Without a CUDA device the Triton kernels run in Triton's interpreter, which must be asked for before the import."""
+"""Before torch and Triton are imported: one thread, since what tests compute is small, and Triton's interpreter.
+
+Without a CUDA device the Triton kernels run under the interpreter, which must be asked for before the import.
+"""
 
 import os
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start, too
+
 import torch
 
+torch.set_num_threads(1)
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"

@@ -19,6 +19,11 @@ def row_sum(flat: Tensor) -> Tensor:
     return flat.expand(2, -1).sum(1)[:1] if len(flat) == 1 else flat.sum(1)
 
 
+def row_norm(flat: Tensor) -> Tensor:
+    """[b, d] -> [b], Euclidean."""
+    return torch.linalg.vector_norm(flat, dim=1)
+
+
 def step_linf(x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """x_adv + length [b] * sign(direction), clamped to [low, high] [b, d], which hold ball and bounds in one."""
     length = length.clamp_max(torch.finfo(x_adv.dtype).max)  # inf * sign(0) would be NaN
@@ -30,12 +35,12 @@ def step_l2(
     x: Tensor, x_adv: Tensor, direction: Tensor, length: Tensor, radius: Tensor, low: Tensor, high: Tensor
 ) -> Tensor:
     """x_adv + length [b] along direction, back onto what the L2 ball of radius [b] round x shares with [low, high]."""
-    tiny = torch.finfo(x.dtype).tiny
     length = length.clamp_max(torch.finfo(x.dtype).max ** 0.25)  # so that its square, summed, is finite
     # The squares of a gradient of 1e-25 underflow: the largest entry becomes 1 first.
-    unit = direction / direction.abs().amax(1, keepdim=True).clamp_min(tiny)
+    largest = torch.linalg.vector_norm(direction, torch.inf, dim=1, keepdim=True)
+    unit = direction / largest.clamp_min_(torch.finfo(x.dtype).tiny)
     floor = torch.finfo(x.dtype).eps  # of a norm that is 1 or more, unless the row is zeros (or denormal)
-    scale = length / row_sum(unit * unit).sqrt().clamp_min(floor)
+    scale = length / row_norm(unit).clamp_min_(floor)
     return shrink_l2(x, unit.mul_(scale[:, None]).add_(x_adv), radius, low, high)
 
 
@@ -43,27 +48,25 @@ def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, l
     """clamp(x + s (z - x), low, high) with s in [0, longest] as large as the L2 radius [b] allows, in every row.
 
     With longest = 1 this is the Euclidean projection of z onto ball and box together (for z - x = d, its KKT
-    conditions give d / (1 + mu), clamped). In t = s^2 the squared size sum(min(t d^2, room^2)) is concave, so that
+    conditions give d / (1 + mu), clamped). In s^2 the squared size sum(min(s^2 d^2, room^2)) is concave, so that
     Newton's method climbs to the radius from below. A row that has arrived stays as it is while others climb.
     """
-    delta = z - x
-    room = torch.where(delta > 0, high, low).sub_(x).square_()
-    square = delta * delta
     tiny = torch.finfo(x.dtype).tiny
-    target = (radius * radius).clamp_max(torch.finfo(x.dtype).max)
-    most = longest * longest
-    t = (target / row_sum(square).clamp_min(tiny)).clamp_max(most)
-    enough = target * (1 - 8 * torch.finfo(x.dtype).eps)
+    delta = z - x
+    s = (radius / row_norm(delta).clamp_min_(tiny)).clamp_max_(longest)
+    enough = radius * (1 - 64 * torch.finfo(x.dtype).eps)
+    near = x
     for _ in range(NEWTON_STEPS):
-        scaled = square * t[:, None]
-        size = row_sum(torch.minimum(scaled, room))
-        short = (size < enough) & (t < most)
+        ahead = (delta * s[:, None]).add_(x)
+        near = ahead.clamp(low, high)
+        size = row_norm(near - x)
+        short = (size < enough) & (s < longest)
         if not short.any():
             break
-        free = row_sum(square.masked_fill(scaled >= room, 0.0)).clamp_min(tiny)
-        t = torch.where(short, t + (target - size) / free, t).clamp_max(most)
-    near = delta.mul_(t.sqrt()[:, None]).add_(x)
-    return torch.clamp(near, low, high, out=near)
+        free = row_norm(delta.masked_fill(ahead != near, 0.0)).clamp_min_(tiny)
+        gained = ((radius - size) / free) * ((radius + size) / free)
+        s = torch.where(short, (s * s + gained).sqrt(), s).clamp_max_(longest)
+    return near
 
 
 def margin(

@@ -25,7 +25,8 @@ class Setting:
     network: str
     shape: tuple[int, ...]
     batch: int
-    bar: float
+    bar: float | None = None
+    laps: int = 1  # per repeat: short ones are noisy
 
     @property
     def name(self) -> str:
@@ -33,9 +34,10 @@ class Setting:
 
 
 SETTINGS = [
-    Setting("small_cnn", (1, 28, 28), 16, 1.15),
+    Setting("tiny_cnn", (1, 28, 28), 16, None, laps=4),
+    Setting("small_cnn", (1, 28, 28), 16, 1.15, laps=2),
     Setting("small_cnn", (1, 28, 28), 128, 1.05),
-    Setting("resnet18_for_32x32", (3, 32, 32), 8, 1.03),
+    Setting("resnet18_for_32x32", (3, 32, 32), 4, 1.03),
 ]
 EPS = {("linf", 1): 0.1, ("l2", 1): 1.0, ("linf", 3): 8 / 255, ("l2", 3): 0.5}
 
@@ -50,7 +52,7 @@ def test_pgd_costs_little_more_than_its_passes(setting: Setting, norm: str, benc
     race = Race(contenders(model, x, labels, norm, eps))
     race.warm_up()
     forwards = {name: passes_of(model, race.calls[name])[0] / len(x) for name in peers.installed()}
-    benchmark.pedantic(race.lap, rounds=repeats, iterations=1)
+    benchmark.pedantic(race.lap, rounds=repeats * setting.laps, iterations=1)
 
     floor = race.times("gradients") + race.times("two forwards")
     forward = race.times("two forwards") / 2
@@ -65,22 +67,23 @@ def test_pgd_costs_little_more_than_its_passes(setting: Setting, norm: str, benc
         suite="overhead",
         measured=f"PGD-{STEPS} {norm}, {setting.network}, batch {setting.batch}",
         unit="s",
-        repeats=repeats,
+        repeats=repeats * setting.laps,
         ours=race.median("ours"),
         reference=float(np.median(floor)),
         reference_is=f"{STEPS + 2} forward and {STEPS} input-gradient passes",
         ratio=middle,
         ratio_low=low,
         ratio_high=high,
-        bar=setting.bar,
+        bar=setting.bar or "",
         note=f"called with objects {quartiles(ratios['ours, objects'])[1]:.3f}; forwards of peers {forwards}",
         **{name: race.median(name) for name in forwards},
         **{f"{name}_ratio": quartiles(ratios[name])[1] for name in forwards},
         **({"fastest_peer": fastest, "ours_over_fastest_peer": against[fastest]} if fastest else {}),
-        peer_bar=PEER_BAR,
+        peer_bar=PEER_BAR if setting.bar else "",
     )
-    assert middle <= setting.bar
-    assert not fastest or against[fastest] <= PEER_BAR
+    if setting.bar:
+        assert middle <= setting.bar
+        assert not fastest or against[fastest] <= PEER_BAR
 
 
 def contenders(model: nn.Module, x: Tensor, labels: Tensor, norm: str, eps: float) -> dict:
