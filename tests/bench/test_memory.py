@@ -22,7 +22,7 @@ MODEL_FILE = f"""
 import sys
 
 sys.path.insert(0, {str(Path(networks.__file__).parent)!r})
-from networks import small_cnn
+from networks import tiny_cnn
 """
 
 # The peak is asked of the process itself: what the system tells a parent includes the parent's own size at the fork.
@@ -59,7 +59,7 @@ def mnist_test_set(folder: Path) -> str:
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """x [MANY, 28, 28] uint8 noise and labels [MANY] int64, all of them the class that small_cnn is sure of."""
+    """x [MANY, 28, 28] uint8 noise and labels [MANY] int64, all of them the class that tiny_cnn is sure of."""
     x = np.random.default_rng(0).integers(0, 256, (MANY, 28, 28), dtype=np.uint8)
     labels = np.zeros(MANY, dtype=np.int64)
     labels[::10] = np.arange(MANY // 10) % 10
@@ -77,7 +77,7 @@ def png(image: np.ndarray) -> bytes:
 def test_peak_memory_does_not_grow_with_the_examples(data, tmp_path: Path, benchmark, book: Book):
     spec = data(tmp_path)
     (tmp_path / "model_file.py").write_text(MODEL_FILE)
-    model = f"{tmp_path}/model_file.py:small_cnn"
+    model = f"{tmp_path}/model_file.py:tiny_cnn"
     if data is mnist_test_set:
         model = f"{SHARED}/models.py:advertorch_cln"
     few = peak_of_audit(model, spec, FEW, tmp_path)
@@ -101,7 +101,7 @@ def peak_of_audit(model: str, data: str, examples: int, folder: Path) -> float:
     command = shutil.which("advgan", path=str(Path(sys.executable).parent))
     if command is None:
         pytest.skip("the command advgan is not installed beside this Python: pip install -e .")
-    options = ["--model", model, "--data", data, "--threat", "linf:0.1", "--attack", "fgsm"]
+    options = ["--model", model, "--data", data, "--threat", "linf:0.1", "--attack", "fgsm", "--no-curves"]
     options += ["--examples", str(examples), "--batch-size", str(BATCH), "--out", str(folder / f"audit{examples}")]
     peak = folder / f"peak{examples}"
     subprocess.run([sys.executable, "-c", MEASURED, str(peak), command, "audit", *options], check=True)
