@@ -136,7 +136,7 @@ class ThreatSet:
             low = torch.maximum(low, _furthest(flat, reach, -1))
             high = torch.minimum(high, _furthest(flat, reach, +1))
         radius = _rounded_down((eps - threat.norm.hair(flat, eps)).maximum(eps / 2), x.dtype)
-        return cls(threat.norm, x, eps, radius, low, high, mask, threat.levels)
+        return cls(threat.norm, x, eps, radius, low.contiguous(), high.contiguous(), mask, threat.levels)
 
     def step(self, x_adv: Tensor, direction: Tensor, length: Tensor, progress: float = 1.0) -> Tensor:
         """From x_adv the steepest move along `direction` of size `length` [b], back into the set.
