@@ -2,6 +2,7 @@
 
 from . import losses, models
 from .api import run
+from .card import Card, card_of
 from .catalog import CATALOG
 from .combine import Cascade, EachTarget, Restarts
 from .errors import InputError
@@ -20,6 +21,7 @@ __all__ = [
     "Access",
     "AccessError",
     "Attack",
+    "Card",
     "Cascade",
     "EachTarget",
     "Goal",
@@ -31,6 +33,7 @@ __all__ = [
     "ThreatModel",
     "Victim",
     "bim",
+    "card_of",
     "fgsm",
     "l0",
     "l1",

@@ -26,6 +26,8 @@ def run(
     until: Until | None = None,
     batch_size: int | None = None,
     compact_below: float = 0.75,
+    max_queries: int | None = None,
+    max_backwards: int | None = None,
 ) -> Result:
     """Attack every row of x [B, ...] and say, row by row, what was found and what it cost.
 
@@ -39,6 +41,7 @@ def run(
         result depends neither on the batch size nor on the order.
     until: "first" stops a row at its first success, "smallest" goes on; None asks the attack.
     batch_size: rows per batch; None is all at once.
+    max_queries, max_backwards: forwards (the clean one included) and gradients that a row may cost; there it stops.
 
     Raises InputError where the input cannot be used: its message says what is there and what to do.
     """
@@ -47,7 +50,7 @@ def run(
     goal = goal if isinstance(goal, Goal) else Goal(goal)
     threat = _threat(threat)
     _check(x, ids, batch_size)
-    _check_options(seed, until)
+    _check_options(seed, until, max_queries, max_backwards)
     goal.check(len(x))
     home = x.device
     device = _device_of(victim.model, home)
@@ -71,6 +74,8 @@ def run(
                     seed=seed,
                     ids=ids[part].to(device),
                     compact_below=compact_below,
+                    max_queries=max_queries,
+                    max_backwards=max_backwards,
                 ).to(home)
             )
         return Result.joined(results)
@@ -112,11 +117,15 @@ def _check(x: Tensor, ids: Tensor | None, batch_size: int | None) -> None:
         raise InputError(f"batch_size={batch_size}; at least one row a batch is needed.")
 
 
-def _check_options(seed: int, until: str | None) -> None:
+def _check_options(seed: int, until: str | None, max_queries: int | None, max_backwards: int | None) -> None:
     if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:
         raise InputError(f"seed={seed!r}; a whole number of 64 bits is needed.")
     if until is not None and until not in get_args(Until):
         raise unknown("value of until", str(until), get_args(Until))
+    if max_queries is not None and max_queries < 1:
+        raise InputError(f"max_queries={max_queries}; the clean input alone takes one.")
+    if max_backwards is not None and max_backwards < 0:
+        raise InputError(f"max_backwards={max_backwards}; 0 or more is needed.")
 
 
 def _device_of(model: nn.Module, otherwise: torch.device) -> torch.device:

@@ -1,7 +1,9 @@
 """Attacks made of attacks. `yield from` passes queries and answers through, so fooled rows drop out by themselves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
+from .card import Card, card_of
 from .errors import InputError
 from .loop import Attack, Search
 from .rows import Rows
@@ -20,6 +22,10 @@ class Restarts:
         if self.times < 1:
             raise InputError(f"times={self.times}: Restarts needs at least one run.")
 
+    @property
+    def card(self) -> Card:
+        return card_of(self.attack)
+
     def search(self, rows: Rows) -> Search:
         for _ in range(self.times):
             yield from self.attack.search(rows)
@@ -34,6 +40,10 @@ class Cascade:
     def __post_init__(self):
         if not self.attacks:
             raise InputError("Cascade was given no attack; it needs at least one.")
+
+    @property
+    def card(self) -> Card:
+        return reduce(Card.also, map(card_of, self.attacks))
 
     def search(self, rows: Rows) -> Search:
         for attack in self.attacks:
@@ -54,9 +64,11 @@ class EachTarget:
         if self.count < 1:
             raise InputError(f"count={self.count}: EachTarget needs at least one target.")
 
+    @property
+    def card(self) -> Card:
+        return replace(card_of(self.attack), targeted=False)
+
     def search(self, rows: Rows) -> Search:
-        if rows.goal.targeted:
-            raise InputError("EachTarget tries every wrong class; with a targeted goal, run its attack alone.")
         answer = yield scores(rows.x)
         assert answer.logits is not None
         hidden = answer.logits.scatter(1, rows.goal.labels[:, None], -float("inf"))

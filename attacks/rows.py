@@ -22,6 +22,7 @@ class Rows:
     goal: Goal  # what counts as success
     aim: Goal  # what the losses climb to; an attack may set it (a target class, say)
     threat: ThreatSet
+    confirmed: Tensor  # [b] int64, passes that confirming a randomised victim's successes has cost
 
     def __init__(self, x: Tensor, ids: Tensor, goal: Goal, threat: ThreatSet, seed: int = 0):
         self.index = torch.arange(len(x), device=x.device)
@@ -30,6 +31,7 @@ class Rows:
         self.goal = goal
         self.aim = goal
         self.threat = threat
+        self.confirmed = torch.zeros_like(ids)
         self.seed = seed
         self.draws = 0
 

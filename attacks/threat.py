@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, unknown
-from .norms import NORMS, Linf, Norm
+from .norms import NORMS, TINY, Linf, Norm
 
 Bound = float | Tensor
 
@@ -110,11 +110,12 @@ class ThreatSet:
     norm: Norm
     x: Tensor  # [b, ...] clean
     eps: Tensor  # [b] float64, as given
-    radius: Tensor  # [b] in the type of x: eps less a hair, so that rounding does not carry a candidate out
+    radius: Tensor  # [b] in the type of x: eps less a hair, lest rounding carry a candidate out; at most the box's own
     low: Tensor  # [b, d] the least each coordinate may be: bounds, mask and, for L-inf, the ball
     high: Tensor  # [b, d]
     mask: Tensor | None  # [b, d]
     levels: int | None
+    unit: Tensor | None = None  # [b, d]: in a box without a ball, how far L-inf moves each coordinate, of the widest
 
     @classmethod
     def around(cls, threat: ThreatModel, x: Tensor) -> "ThreatSet":
@@ -136,7 +137,14 @@ class ThreatSet:
             low = torch.maximum(low, _furthest(flat, reach, -1))
             high = torch.minimum(high, _furthest(flat, reach, +1))
         radius = _rounded_down((eps - threat.norm.hair(flat, eps)).maximum(eps / 2), x.dtype)
-        return cls(threat.norm, x, eps, radius, low.contiguous(), high.contiguous(), mask, threat.levels)
+        unit = None
+        if bool(eps.isinf().any()):
+            room = torch.maximum(high - flat, flat - low)
+            corner = threat.norm.size(room.masked_fill(room > torch.finfo(x.dtype).max / 4, torch.inf))
+            radius = torch.where(eps.isinf(), corner, radius)
+            if isinstance(threat.norm, Linf):
+                unit = torch.where(eps.isinf()[:, None], room / corner.clamp_min(TINY)[:, None], 1.0)
+        return cls(threat.norm, x, eps, radius, low.contiguous(), high.contiguous(), mask, threat.levels, unit)
 
     def step(self, x_adv: Tensor, direction: Tensor, length: Tensor, progress: float = 1.0) -> Tensor:
         """From x_adv the steepest move along `direction` of size `length` [b], back into the set.
@@ -147,6 +155,9 @@ class ThreatSet:
         if self.mask is not None:
             flat = flat * self.mask
         x, low, high = self.x.flatten(1), self.low, self.high
+        if self.unit is not None:
+            moved = x_adv.flatten(1) + flat.sign() * self.unit * length[:, None]
+            return moved.clamp(low, high).view_as(self.x)
         moved = self.norm.step(x, x_adv.flatten(1), flat, length, self.radius, low, high, progress)
         return moved.view_as(self.x)
 
@@ -188,7 +199,7 @@ class ThreatSet:
         return torch.where(inside, size, torch.inf)  # NaN compares false: a broken candidate is never inside
 
     def keep(self, rows: Tensor) -> "ThreatSet":
-        mask = None if self.mask is None else self.mask[rows]
+        mask, unit = (None if each is None else each[rows] for each in (self.mask, self.unit))
         return replace(
             self,
             x=self.x[rows],
@@ -197,6 +208,7 @@ class ThreatSet:
             low=self.low[rows],
             high=self.high[rows],
             mask=mask,
+            unit=unit,
         )
 
 
@@ -272,6 +284,12 @@ class Goal:
 
     def keep(self, rows: Tensor | slice) -> "Goal":
         return replace(self, labels=self.labels[rows], versus=None if self.versus is None else self.versus[rows])
+
+    def repeat(self, times: int) -> "Goal":
+        """The goal of `times` copies of the batch, one after the other."""
+        return replace(
+            self, labels=self.labels.repeat(times), versus=None if self.versus is None else self.versus.repeat(times)
+        )
 
     def to(self, device: torch.device) -> "Goal":
         """A copy there."""

@@ -1,9 +1,11 @@
 """The model under attack, seen through what the attacker may ask of it."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -50,29 +52,42 @@ def decision(x: Tensor, many: bool = False) -> Query:
     return Query(x, Access.DECISION, many=many)
 
 
-def scores(x: Tensor, loss: Loss | None = None) -> Query:
-    return Query(x, Access.SCORES, loss)
+def scores(x: Tensor, loss: Loss | None = None, many: bool = False) -> Query:
+    return Query(x, Access.SCORES, loss, many)
 
 
-def gradient(x: Tensor, loss: Loss) -> Query:
-    return Query(x, Access.GRADIENT, loss)
+def gradient(x: Tensor, loss: Loss, many: bool = False) -> Query:
+    return Query(x, Access.GRADIENT, loss, many)
+
+
+class Spent(Exception):  # noqa: N818  # no error: a budget that is used up
+    """The gradients that a row may take are used up. The loop catches it; an attack never does."""
 
 
 class Answer:
-    """What the model let out."""
+    """What the model let out. Where the query showed many tries per row, each shape below has q in front."""
 
-    def __init__(self, fooled: Tensor, logits: Tensor | None = None, climb: Climb | None = None, graph=None):
-        self.fooled = fooled  # [b] bool ([q, b] for many tries): the goal is reached
+    def __init__(
+        self,
+        fooled: Tensor,
+        logits: Tensor | None = None,
+        climb: Climb | None = None,
+        graph=None,
+        tries: int | None = None,
+    ):
+        self.fooled = fooled  # [b] bool: the goal is reached
         self.logits = logits  # [b, K], detached; None for a decision
         self.backwards = 0  # gradients taken so far
-        self._climb = climb
-        self._graph = graph  # (leaf x, logits with their graph)
+        self.allowed = math.inf  # gradients that may be taken
+        self._climb = climb  # of the tries laid end to end
+        self._graph = graph  # (leaf x, logits with their graph), laid end to end too
+        self._tries = tries
 
     @property
     def loss(self) -> Tensor:
         """[b] value of the query's loss."""
         assert self._climb is not None, "the query named no loss"
-        return self._climb.value
+        return self._apart(self._climb.value)
 
     def grad(self) -> Tensor:
         """The direction in which the loss rises: d loss[i] / d x[i] divided by the row's largest slope in the logits.
@@ -81,15 +96,28 @@ class Answer:
         so that there the gradient is exact); steps use the direction alone. Entries that are not finite become 0.
         """
         assert self._climb is not None, "the query named no loss"
-        assert self._graph is not None, "the query asked for no gradient"
-        self.backwards += 1
-        leaf, logits = self._graph
         slope = self._climb.slope
         largest = slope.abs().amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
-        (grad,) = torch.autograd.grad(logits, leaf, (slope / largest).to(logits.dtype), allow_unused=True)
+        return self._apart(self._pulled(slope / largest, keep=False))
+
+    def grad_of(self, slope: Tensor) -> Tensor:
+        """The exact gradient of sum_k slope[i, k] logits[i, k], shaped like x; slope is [b, K]. May be asked again."""
+        return self._apart(self._pulled(slope if self._tries is None else slope.flatten(0, 1), keep=True))
+
+    def _pulled(self, slope: Tensor, keep: bool) -> Tensor:
+        assert self._graph is not None, "the query asked for no gradient"
+        cost = self._tries or 1
+        if self.backwards + cost > self.allowed:
+            raise Spent
+        self.backwards += cost
+        leaf, logits = self._graph
+        (grad,) = torch.autograd.grad(logits, leaf, slope.to(logits.dtype), retain_graph=keep, allow_unused=True)
         if grad is None:  # the graph ends in tensors that the module keeps to itself
             raise InputError(NO_GRADIENT)
         return grad.nan_to_num_(0.0, 0.0, 0.0)
+
+    def _apart(self, values: Tensor) -> Tensor:
+        return values if self._tries is None else values.unflatten(0, (self._tries, -1))
 
 
 class AccessError(InputError):
@@ -98,10 +126,15 @@ class AccessError(InputError):
 
 @dataclass(frozen=True)
 class Victim:
-    """model: gives logits [b, K] for inputs [b, ...] within the threat's bounds, each row on its own."""
+    """model: gives logits [b, K] for inputs [b, ...] within the threat's bounds, each row on its own.
+
+    passes: for a randomised model, the fresh passes that judge a success: a candidate that reaches the goal once
+        counts if it reaches it in more than half of them. They are counted as queries of that row.
+    """
 
     model: nn.Module
     access: Access = Access.GRADIENT
+    passes: int = 1
 
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
@@ -111,30 +144,50 @@ class Victim:
             )
         if not isinstance(self.access, Access):
             raise InputError(f"access={self.access!r}; attacks.Access.DECISION, SCORES or GRADIENT is needed.")
+        if self.passes < 1:
+            raise InputError(f"passes={self.passes}: a success is judged on at least one pass.")
 
     def answer(self, query: Query, goal: Goal, aim: Goal) -> Answer:
-        if query.access > self.access:
-            raise AccessError(
-                f"This attack needs {query.access.name}, the victim reveals {self.access.name}. "
-                f"Attacks that need no more are in attacks/{FOLDERS[self.access]}/."
-            )
-        if query.many:
-            logits = self.logits(query.x.flatten(0, 1)).unflatten(0, query.x.shape[:2])
-            return Answer(torch.stack([judged(each, goal) for each in logits]))
+        self.check(query.access)
+        tries = len(query.x) if query.many else None
+        x, same = query.x, aim is goal
+        if tries is not None:
+            x, goal, aim = x.flatten(0, 1), goal.repeat(tries), aim.repeat(tries)
         if query.access is not Access.GRADIENT:
-            logits, graph = self.logits(query.x), None
+            logits, graph = self.logits(x), None
         else:
-            graph = self.differentiable(query.x)
+            graph = self.differentiable(x)
             logits = graph[1].detach()
         climb = None if query.loss is None else query.loss(_full(logits), aim)
-        fooled = climb.reached if climb is not None and aim is goal else judged(logits, goal)
-        return Answer(fooled, None if query.access is Access.DECISION else logits, climb, graph)
+        fooled = climb.reached if climb is not None and same else judged(logits, goal)
+        if tries is not None:
+            fooled, logits = (values.unflatten(0, (tries, -1)) for values in (fooled, logits))
+        return Answer(fooled, None if query.access is Access.DECISION else logits, climb, graph, tries)
+
+    def check(self, needed: Access) -> None:
+        """Raises AccessError where that much is not revealed."""
+        if needed > self.access:
+            raise AccessError(
+                f"This attack needs {needed.name}, the victim reveals {self.access.name}. "
+                f"Attacks that need no more are in attacks/{FOLDERS[self.access]}/."
+            )
+
+    def confirmed(self, x: Tensor, goal: Goal) -> Tensor:
+        """[b] bool: the goal is reached in more than half of `passes` fresh passes."""
+        votes = sum(judged(self.logits(x), goal).long() for _ in range(self.passes))
+        return torch.as_tensor(2 * votes > self.passes)
+
+    @cached_property
+    def _dtype(self) -> torch.dtype | None:
+        """bfloat16 or float16 where the model computes in it: inputs are then handed over in that type."""
+        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
+        return dtype if dtype in (torch.bfloat16, torch.float16) else None
 
     def logits(self, x: Tensor) -> Tensor:
         """[b, K], without a graph."""
         version = x._version
         with torch.no_grad():
-            logits = _logits(self.model(x.detach()), len(x))
+            logits = _logits(self.model(x.detach().to(self._dtype)), len(x))
         if x._version != version:
             raise InputError(
                 "The model changes its input in place, and the attack still needs it: "
@@ -147,7 +200,7 @@ class Victim:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             try:
-                logits = _logits(self.model(leaf), len(x))
+                logits = _logits(self.model(leaf.to(self._dtype)), len(x))
             except RuntimeError as error:
                 if "Inference tensors cannot be saved for backward" not in str(error):
                     raise

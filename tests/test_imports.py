@@ -18,6 +18,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.threat"},
     {"attacks.losses", "attacks.rows", "attacks.models"},
     {"attacks.victim"},
+    {"attacks.card"},
     {"attacks.loop"},
     {"attacks.gradient", "attacks.score", "attacks.decision"},
     {"attacks.combine"},

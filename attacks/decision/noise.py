@@ -1,16 +1,20 @@
 """Noise of the same norm as the perturbation it is compared with: what chance does without an adversary."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from ..card import Card
 from ..errors import InputError
 from ..loop import Search
 from ..rows import Rows
-from ..victim import decision
+from ..victim import Access, decision
 
 
 @dataclass(frozen=True)
 class Noise:
     """`tries` random directions, each taken as far as the threat set goes: of norm eps wherever the bounds allow."""
+
+    card: ClassVar = Card(Access.DECISION, eps="finite")
 
     gaussian: bool = True
     tries: int = 10

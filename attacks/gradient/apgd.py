@@ -1,17 +1,19 @@
 """Auto-PGD: gradient ascent that sets its own step sizes, for L-inf and L2 (arXiv 2003.01690) and L1 (2103.01208)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import losses
+from ..card import Card
 from ..errors import InputError
 from ..loop import Search
 from ..norms import L1, per_row
 from ..rows import Rows
 from ..victim import Answer, gradient
-from .pieces import need_finite_eps, start_named, step_length
+from .pieces import start_named, step_length
 
 WIDENED = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # L1: the ball is 3 eps wide for the first 30 % of the steps, and so on
 
@@ -22,6 +24,8 @@ class APGD:
 
     In L1 the search widens the ball first and moves fewer and fewer coordinates at a time (adaptive sparsity).
     """
+
+    card: ClassVar = Card(norms=("linf", "l2", "l1"), eps="finite")
 
     steps: int = 100
     loss: str | losses.Loss = "cross_entropy"
@@ -36,9 +40,6 @@ class APGD:
             raise InputError(f"steps={self.steps}: APGD needs at least one step.")
 
     def search(self, rows: Rows) -> Search:
-        need_finite_eps(rows, "APGD")
-        if rows.threat.norm.name == "l0":
-            raise InputError("APGD is defined for linf, l2 and l1, and the threat is l0: use pgd.")
         rows.x_adv = start_named(self.start)(rows)
         yield from (self._sparse if isinstance(rows.threat.norm, L1) else self._climb)(rows)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import losses
+from ..card import Card
 from ..errors import InputError
 from ..loop import Search, Until
 from ..norms import NORMS, TINY, Norm, per_row
@@ -25,6 +26,7 @@ class FMN:
     """
 
     until: ClassVar[Until] = "smallest"
+    card: ClassVar = Card(norms=("linf", "l2", "l1"))
 
     steps: int = 100
     first_step: float = 1.0  # share of the radius; falls along half a cosine to a hundredth of it
@@ -37,8 +39,6 @@ class FMN:
 
     def search(self, rows: Rows) -> Search:
         norm, threat = rows.threat.norm, rows.threat
-        if norm.name == "l0":
-            raise InputError("FMN is built for linf, l2 and l1, and the threat is l0.")
         dual = NORMS[norm.dual]
         rows.x_adv = rows.x
         rows.radius = rows.smallest = torch.full_like(threat.radius, torch.inf)

@@ -1,18 +1,22 @@
 """Projected gradient ascent, and the attacks that are PGD with other parts."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from .. import losses
+from ..card import Card
 from ..errors import InputError
 from ..loop import Search
 from ..rows import Rows
 from ..victim import decision, gradient
-from .pieces import Direction, Momentum, Nesterov, Steepest, need_finite_eps, start_named, step_length
+from .pieces import Direction, Momentum, Nesterov, Steepest, start_named, step_length
 
 
 @dataclass(frozen=True)
 class GradientAscent:
     """Climb `loss` from `start` by steps of `share` times eps; the threat model says where to stop."""
+
+    card: ClassVar = Card(eps="finite")
 
     loss: str | losses.Loss = "cross_entropy"
     direction: Direction = field(default_factory=Steepest)
@@ -29,7 +33,6 @@ class GradientAscent:
             )
 
     def search(self, rows: Rows) -> Search:
-        need_finite_eps(rows, "Gradient ascent")
         loss = losses.named(self.loss)
         rows.x_adv = start_named(self.start)(rows)
         rows.length = step_length(rows, self.share)

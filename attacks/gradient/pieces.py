@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..errors import InputError, unknown
+from ..errors import unknown
 from ..norms import per_row
 from ..rows import Rows
 
@@ -22,7 +22,10 @@ def at_random(rows: Rows) -> Tensor:
     """Uniform in an L-inf ball; for others in a random direction, at the distance of a uniform point of an L2 ball."""
     shape = rows.x.shape[1:]
     if rows.threat.norm.name == "linf":
-        return rows.threat.project(rows.x + rows.uniform(*shape) * per_row(rows.threat.radius, rows.x))
+        far = per_row(rows.threat.radius, rows.x)
+        if rows.threat.unit is not None:
+            far = far * rows.threat.unit.view_as(rows.x)
+        return rows.threat.project(rows.x + rows.uniform(*shape) * far)
     far = rows.threat.reach(rows.normal(*shape))
     if rows.threat.norm.name == "l0":
         return far
@@ -40,13 +43,9 @@ def start_named(name: str) -> Start:
 
 
 def step_length(rows: Rows, share: float | Tensor) -> Tensor:
-    """[b]: a share of eps, in the type of x."""
-    return (rows.threat.eps * share).to(rows.x.dtype)
-
-
-def need_finite_eps(rows: Rows, attack: str) -> None:
-    if bool(rows.threat.eps.isinf().any()):
-        raise InputError(f"{attack} steps by shares of eps, and eps is inf: give a finite eps, or use fmn.")
+    """[b]: a share of eps (where that is inf, of the way to the box's furthest corner), in the type of x."""
+    eps = rows.threat.eps
+    return (torch.where(eps.isinf(), rows.threat.radius.double(), eps) * share).to(rows.x.dtype)
 
 
 class Direction(Protocol):

@@ -4,12 +4,9 @@ Shapes: images are flat [b, d], logits [b, K], one value per row [b]. No operati
 differently for the company it is in.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
-LOG2_E = math.log2(math.e)
 NEWTON_STEPS = 32  # at most; two or three do, but the reach of a heavy-tailed direction takes ten
 PHILOX_ROUNDS = 10
 CERTAIN = 16  # units in the last place of the largest logit by which the lead must be clear
@@ -69,7 +66,7 @@ def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, l
         uncut = torch.eq(ahead, near, out=ahead)  # 1.0 or 0.0: on a CPU a bool in between costs as much as five passes
         free = row_norm(uncut.mul_(delta)).clamp_min_(tiny)
         gained = ((radius - size) / free) * ((radius + size) / free)
-        s = torch.where(short, gained.addcmul_(s, s).sqrt_(), s).clamp_max_(longest)
+        s = torch.where(short, (s * s + gained).sqrt_(), s).clamp_max_(longest)
     return near
 
 
@@ -113,8 +110,7 @@ def cross_entropy(
     sign = 1.0 if targeted else -1.0
     at, lead = labels[:, None], logits.argmax(1)[:, None]
     behind = logits - logits.gather(1, lead)
-    # exp2 and log1p, for torch's exp and log wake its threads even for ten numbers.
-    weights = (behind * LOG2_E).exp2_()
+    weights = behind.exp()
     rest = weights.scatter(1, lead, 0.0).sum(1)
     value = (rest.log1p() - behind.gather(1, at).squeeze(1)) * -sign
     # 1 - p rounds to 0 from a margin of 17 on (float32); the sum of the others' probabilities does not.

@@ -1,16 +1,18 @@
 """Square attack (Andriushchenko et al. 2020, arXiv 1912.00049), for L-inf and L2."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import losses
+from ..card import Card
 from ..errors import InputError
 from ..loop import Search
 from ..norms import per_row
 from ..rows import Rows
-from ..victim import scores
+from ..victim import Access, scores
 
 MILESTONES = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: there the squares' area halves
 DRAWN_AT_ONCE = 64
@@ -23,6 +25,8 @@ class Square:
     L-inf recolours the square with +-eps; L2 moves the norm of one square, and what the budget leaves, into another.
     """
 
+    card: ClassVar = Card(Access.SCORES, norms=("linf", "l2"), eps="finite", images=True)
+
     queries: int = 5000
     first_share: float = 0.8  # of the pixels, in the first square
     loss: str | losses.Loss = "margin"
@@ -33,12 +37,6 @@ class Square:
             raise InputError(f"queries={self.queries}: Square needs at least one.")
 
     def search(self, rows: Rows) -> Search:
-        if rows.x.ndim != 4:
-            raise InputError(f"Square paints squares on images [B, C, H, W]; the inputs are {tuple(rows.x.shape)}.")
-        if rows.threat.norm.name not in ("linf", "l2"):
-            raise InputError(f"Square is built for linf and l2, and the threat is {rows.threat.norm.name}.")
-        if bool(rows.threat.eps.isinf().any()):
-            raise InputError("Square needs a finite eps.")
         linf = rows.threat.norm.name == "linf"
         propose = self._recoloured if linf else self._moved
         rows.x_adv = self._stripes(rows) if linf else self._tiles(rows)
