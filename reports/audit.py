@@ -45,14 +45,10 @@ class Plan:
             raise InputError("No threat is named; an audit needs at least one, say linf:8/255.")
         if len(parsed) < len(threats):
             raise InputError(f"A threat is there twice: {', '.join(threats)}.")
-        for text, threat in parsed.items():
-            if not np.isfinite(threat.eps):
-                raise InputError(
-                    f"The threat {text} has no finite eps. Name one, say linf:8/255; the curves go beyond it."
-                )
         if not 0 <= seed < 2**63:
             raise InputError(f"The seed is {seed}; it must be a whole number from 0 to 2**63 - 1.")
-        norms = {threat.norm.name: replace(threat, eps=float("inf")) for threat in parsed.values()}
+        bounded = [threat for threat in parsed.values() if np.isfinite(threat.eps)]
+        norms = {threat.norm.name: replace(threat, eps=float("inf")) for threat in bounded}
         return cls(parsed, named_attacks(attacks), norms if curves else {}, seed)
 
     @property

@@ -273,12 +273,13 @@ def _threats_for(spec: str) -> list[str]:
 
 def _attacks_for(shape: tuple[int, ...], threats: list[str]) -> list[str]:
     """The usual attacks, less those that are not made for such inputs or norms; says which are left out."""
+    from attacks import card_of
+    from reports.options import attack_from_text
+
     norms = {text.strip().lower().partition(":")[0] for text in threats}
-    unfit = {
-        "square": len(shape) != 3 or not norms <= {"linf", "l2"},
-        "apgd": "l0" in norms,
-    }
-    left_out = [text for text in ATTACKS if unfit.get(text.partition(":")[0])]
+    cards = {text: card_of(attack_from_text(text)) for text in ATTACKS}
+    unfit = {text: not norms <= set(card.norms) or (card.images and len(shape) != 3) for text, card in cards.items()}
+    left_out = [text for text in ATTACKS if unfit[text]]
     if left_out:
         _note(f"{' and '.join(left_out)} left out, not made for such inputs or threats: {', '.join(threats)}.")
     return [text for text in ATTACKS if text not in left_out]

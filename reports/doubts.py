@@ -119,7 +119,7 @@ def _smaller_eps_broke_more(evidence: Evidence) -> Iterator[dict]:
 def _within(smaller: Sweep, larger: Sweep) -> bool:
     """Whether one threat's ball lies inside another's of the same norm, and both saw the same examples."""
     same = words.split(smaller.threat)[0] == words.split(larger.threat)[0]
-    nested = same and words.eps(smaller.threat) < words.eps(larger.threat)
+    nested = same and words.eps(smaller.threat) < words.eps(larger.threat) < np.inf
     return nested and np.array_equal(smaller.ids, larger.ids)
 
 
@@ -131,7 +131,7 @@ def _at_most(sweep: Sweep, fewer: int) -> str:
 def _curve_broke_more(evidence: Evidence) -> Iterator[dict]:
     for sweep in _each(evidence):
         curve = evidence.curves.get(sweep.model, {}).get(words.split(sweep.threat)[0])
-        if curve is None or not np.array_equal(curve.ids, sweep.ids):
+        if curve is None or words.eps(sweep.threat) == np.inf or not np.array_equal(curve.ids, sweep.ids):
             continue
         count = int((sweep.robust & (curve.size <= words.eps(sweep.threat))).sum())
         if count:
@@ -168,6 +168,9 @@ def _eps_makes_no_difference(evidence: Evidence) -> Iterator[dict]:
                 (sweep for threat, sweep in by_threat.items() if words.split(threat)[0] == norm),
                 key=lambda sweep: words.eps(sweep.threat),
             )
+            family = [sweep for sweep in family if words.eps(sweep.threat) < np.inf]
+            if not family:
+                continue
             first, last = family[0], family[-1]
             stand, n = int(last.robust.sum()), last.n
             wider = words.eps(last.threat) >= 1.5 * words.eps(first.threat)

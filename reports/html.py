@@ -384,7 +384,7 @@ def _chart(norm: str, key: str, models: list[str], sweeps: dict, curves: dict[st
         figures.Tested(k, words.eps(threat), words.split(threat)[1], float(sweep.robust.mean()))
         for k, model in enumerate(models)
         for threat, sweep in sweeps[model].items()
-        if words.split(threat)[0] == norm
+        if words.split(threat)[0] == norm and words.eps(threat) < np.inf
     ]
     rows = [_curve_row(k, curve, "0", 0.0, None) for k, curve in lines]
     for text, eps in sorted({(one.text, one.eps) for one in tested}, key=lambda pair: pair[1]):

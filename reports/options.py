@@ -7,8 +7,11 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from torch import nn
+
 from attacks import CATALOG, Attack
 from attacks.errors import InputError, unknown
+from reports.sources import models
 
 WORDS = {"true": True, "false": False}
 
@@ -68,6 +71,8 @@ def _value(name: str, make: Callable[..., Attack], option: str, text: str) -> An
         raise unknown(f"option of {name}", option, known or ["none"])
     hint = get_type_hints(make)[option]
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if nn.Module in kinds:
+        return _model(name, option, text)
     for kind in kinds:
         try:
             return _typed(text, kind)
@@ -75,6 +80,14 @@ def _value(name: str, make: Callable[..., Attack], option: str, text: str) -> An
             continue
     wanted = " or ".join(_spelled(kind) for kind in kinds)
     raise InputError(f"{name}:{option}={text}: {text!r} is not {wanted}.")
+
+
+def _model(name: str, option: str, text: str) -> nn.Module:
+    """The one model that text such as `digits:standard` or `net.py:make` means, as --model reads it."""
+    found = models.load(text)
+    if len(found) > 1:
+        raise InputError(f"{name}:{option}={text} means {', '.join(found)}. Name one, say {option}=digits:standard.")
+    return next(iter(found.values()))
 
 
 def _typed(text: str, kind: Any) -> Any:

@@ -88,13 +88,15 @@ def norm(name: str) -> str:
 def threat(text: str) -> str:
     """ "linf:8/255" is read L∞ ≤ 8/255."""
     name, radius = split(text)
-    return f"{norm(name)} ≤ {radius}"
+    return f"{norm(name)}, without a limit" if radius == "inf" else f"{norm(name)} ≤ {radius}"
 
 
 def allowance(text: str, pictures: bool) -> str:
     """What the attacker may do under a threat, for a reader who knows no norms."""
     name, radius = split(text)
     value = "pixel value" if pictures else "input value"
+    if radius == "inf":
+        return f"every {value} may become any other; what an attack does, its own options limit"
     said = {
         "linf": f"every {value} may change by up to {radius}",
         "l2": f"an input may be moved by up to {radius} in Euclidean distance",

@@ -176,10 +176,14 @@ def test_curves_have_one_run_per_norm(tmp_path: Path):
     assert not np.asarray(linf["size"])[~np.asarray(linf["correct"])].any()
 
 
-def test_a_norm_without_a_curve_is_said_to_have_none(tmp_path: Path):
-    found = run(tmp_path / "out", threats=["l0:3", "linf:0.1"], attacks=["uniform_noise"], curves=True)
-    assert list(found.about["models"]["toy"]["curves"]) == ["linf"]
-    assert any("No curve over eps in l0" in doubt["text"] for doubt in found.about["doubts"])
+def test_each_norm_has_a_curve_but_one_without_a_finite_eps(tmp_path: Path):
+    attacks = ["rotate_translate:angles=3,shifts=3"]
+    found = run(tmp_path / "out", threats=["linf:inf"], attacks=attacks, curves=True)
+    assert found.about["models"]["toy"]["curves"] == {}
+    assert found.about["models"]["toy"]["threats"]["linf:inf"]["eps"] is None
+    assert "without a limit" in (tmp_path / "out" / "report.html").read_text()
+    found = run(tmp_path / "norms", threats=["l0:3", "linf:0.1"], attacks=["uniform_noise"], curves=True)
+    assert sorted(found.about["models"]["toy"]["curves"]) == ["l0", "linf"]
 
 
 def test_a_model_without_gradients_is_audited_and_has_no_curve(tmp_path: Path):
@@ -236,7 +240,7 @@ def test_a_claim_that_a_plain_pass_does_not_bear_out_is_not_counted(tmp_path: Pa
     def boast(attack: Any, victim: Any, x: Tensor, goal: Any, threat: Any, **_: Any) -> Result:
         n = len(x)
         ones = torch.ones(n, dtype=torch.int64)
-        return Result(x.clone(), ones.bool(), torch.zeros(n, dtype=torch.float64), ones, ones, ones)
+        return Result(x.clone(), ones.bool(), torch.zeros(n, dtype=torch.float64), ones, ones, ones, ones)
 
     monkeypatch.setattr(auditing.catalogue, "run", boast)
     audit = run(tmp_path / "out", curves=False)
@@ -254,7 +258,6 @@ def test_a_claim_that_a_plain_pass_does_not_bear_out_is_not_counted(tmp_path: Pa
     [
         ({"threats": []}, "No threat"),
         ({"threats": ["linf:0.1", "linf:0.1"]}, "there twice"),
-        ({"threats": ["linf:inf"]}, "no finite eps"),
         ({"threats": ["linf:nan"]}, "must be a number of at least 0"),
         ({"threats": ["linf:-1"]}, "must be a number of at least 0"),
         ({"threats": ["lin:0.1"]}, "Did you mean 'linf'"),
@@ -320,7 +323,7 @@ def test_every_attack_of_the_catalogue_is_described_as_plain_json():
     import json
 
     for name in CATALOG:
-        told = described(CATALOG[name]())
+        told = described(attack_from_text(f"{name}:surrogate=digits:robust" if name == "transferred" else name))
         assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
