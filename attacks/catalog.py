@@ -4,14 +4,46 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from .combine import EachTarget, Restarts
+from torch import nn
+
+from .combine import EachTarget, Restarts, Transferred
+from .decision.degradations import blur, contrast, salt_and_pepper
 from .decision.noise import gaussian_noise, uniform_noise
+from .decision.pointwise import Pointwise
+from .decision.rays import RayS
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
 from .gradient.fmn import FMN
-from .gradient.pgd import bim, fgsm, mi_fgsm, ni_fgsm, pgd
+from .gradient.patch import PatchAttack
+from .gradient.pgd import bim, fgsm, mi_fgsm, ni_fgsm, pgd, pgd_adam
+from .gradient.transfer import di_fgsm, si_fgsm, ti_fgsm, vmi_fgsm, vni_fgsm
 from .loop import Attack
+from .score.estimate import nes, spsa
+from .score.one_pixel import OnePixel
+from .score.simba import SimBA
 from .score.square import Square
+from .spatial.corruptions import Corruptions
+from .spatial.rotate_translate import RotateTranslate
+
+
+def pma(steps: int = 100) -> APGD:
+    """Probability margin attack (arXiv 2411.15210): its loss, climbed by APGD's steps instead of two-stage PGD's."""
+    return APGD(steps, "probability_margin")
+
+
+def apgd_restarts(times: int = 5, steps: int = 100, loss: str = "cross_entropy") -> Restarts:
+    """APGD from several random starts (arXiv 2003.01690)."""
+    return Restarts(APGD(steps, loss), times)
+
+
+def transferred(surrogate: nn.Module | None = None, attack: str = "mi_fgsm", every: int = 0) -> Transferred:
+    """An attack of this list on a surrogate, of which the victim is shown what it finds (arXiv 1605.07277)."""
+    if not isinstance(surrogate, nn.Module):
+        raise InputError(
+            f"transferred:surrogate is {surrogate!r}; the torch.nn.Module to search on is needed, a model of the same "
+            "inputs and classes as the victim (for several, attacks.models.Averaged)."
+        )
+    return Transferred(attack_named(attack), surrogate, every)
 
 
 def apgd_t(steps: int = 100, targets: int = 9, loss: str = "dlr") -> EachTarget:
@@ -30,16 +62,37 @@ CATALOG: dict[str, Callable[..., Attack]] = {
     "bim": bim,
     "pgd": pgd,
     "pgd_restarts": pgd_restarts,
+    "pgd_adam": pgd_adam,
     "mi_fgsm": mi_fgsm,
     "ni_fgsm": ni_fgsm,
+    "di_fgsm": di_fgsm,
+    "ti_fgsm": ti_fgsm,
+    "si_fgsm": si_fgsm,
+    "vmi_fgsm": vmi_fgsm,
+    "vni_fgsm": vni_fgsm,
     "apgd": APGD,
+    "apgd_restarts": apgd_restarts,
+    "pma": pma,
     "apgd_t": apgd_t,
     "fmn": FMN,
+    "patch": PatchAttack,
     # scores only
     "square": Square,
+    "nes": nes,
+    "spsa": spsa,
+    "simba": SimBA,
+    "one_pixel": OnePixel,
     # decisions only
+    "rays": RayS,
+    "pointwise": Pointwise,
     "uniform_noise": uniform_noise,
     "gaussian_noise": gaussian_noise,
+    "salt_and_pepper": salt_and_pepper,
+    "blur": blur,
+    "contrast": contrast,
+    "transferred": transferred,
+    "rotate_translate": RotateTranslate,
+    "corruptions": Corruptions,
 }
 
 

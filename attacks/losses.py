@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import kernels
 from .errors import unknown
+from .kernels.reference import row_sum
 from .threat import Goal
 
 
@@ -45,6 +46,28 @@ def dlr(logits: Tensor, goal: Goal) -> Climb:
     return Climb(*kernels.dlr(logits, goal.labels, goal.targeted, goal.versus))
 
 
+def probability_margin(logits: Tensor, goal: Goal) -> Climb:
+    """1 + the best other class's probability minus the label's; targeted: the target's minus the best other's.
+
+    The loss of PMA (arXiv 2411.15210). The 1 that is added keeps the digits that matter where softmax saturates: p - 1
+    is -1 from p = 6e-8 on (float32), and the sum of the other probabilities is not 0.
+    """
+    labels = goal.labels[:, None]
+    rival = logits.scatter(1, labels, -torch.inf).argmax(1) if goal.versus is None else goal.versus
+    up, down = (labels, rival[:, None]) if goal.targeted else (rival[:, None], labels)
+    lead = logits.argmax(1)[:, None]
+    weights = (logits - logits.gather(1, lead)).exp()
+    p = weights / (1 + row_sum(weights.scatter(1, lead, 0.0)))[:, None]
+    # d value / d logit_k = p_k ([k = up] - [k = down] - (p_up - p_down)); its entries add up to 0. That of the leading
+    # class cancels as its probability goes to 1, so it is what the others leave.
+    p_up, p_down = p.gather(1, up), p.gather(1, down)
+    slope = (p * (p_down - p_up)).scatter_add(1, up, p_up).scatter_add(1, down, -p_down)
+    slope = slope.scatter(1, lead, 0.0)
+    slope = slope.scatter(1, lead, -row_sum(slope)[:, None])
+    value = p_up.squeeze(1) + row_sum(p.scatter(1, down, 0.0))
+    return Climb(value, slope, kernels.verdict(logits, goal.labels, goal.targeted))
+
+
 def from_function(function: Callable[[Tensor, Goal], Tensor]) -> Loss:
     """A loss from any differentiable function of (logits [b, K], goal) that gives [b]."""
 
@@ -58,7 +81,12 @@ def from_function(function: Callable[[Tensor, Goal], Tensor]) -> Loss:
     return loss
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "probability_margin": probability_margin,
+}
 
 
 def named(loss: str | Loss) -> Loss:

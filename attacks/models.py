@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,19 +89,149 @@ class Repeated(nn.Module):
         return torch.stack([self.model(x) for _ in range(self.times)]).mean(0)
 
 
-class FromCallable(nn.Module):
-    """A classifier outside PyTorch: function(numpy array [b, ...]) -> scores [b, K]. It gives no gradients."""
+class BPDA(nn.Module):
+    """A defence through which no gradients flow, to put before a model: nn.Sequential(BPDA(defence), model).
 
-    def __init__(self, function: Callable[[np.ndarray], ArrayLike]):
+    defence: images [b, ...] to images or features, any function or module; it is handed a copy without a graph.
+    backward: a differentiable function of the same shapes that stands in for it on the way back (BPDA, arXiv
+        1802.00420); None is the identity, for a defence that gives back about what it is given.
+    Raises InputError where the two do not give the same shape.
+    """
+
+    def __init__(self, defence: Callable[[Tensor], Tensor], backward: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
-        self.function = function
+        self.defence, self.backward = defence, backward
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            defended = self.defence(x.detach().clone())
+        stand_in = x if self.backward is None else self.backward(x)
+        if defended.shape != stand_in.shape:
+            who = "its stand-in" if self.backward is not None else "the identity, which stands in for it,"
+            raise InputError(
+                f"The defence gives {tuple(defended.shape)} and {who} {tuple(stand_in.shape)} for {tuple(x.shape)}: "
+                "give BPDA a `backward` of the same shape."
+            )
+        return _Swapped.apply(stand_in, defended.to(stand_in.dtype))  # type: ignore[return-value]
+
+
+class _Swapped(torch.autograd.Function):
+    """The second tensor, bit for bit, with the gradient of the first."""
+
+    @staticmethod
+    def forward(ctx, stand_in, defended):
+        return defended.clone()
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return grads[0], None
+
+
+class FromCallable(nn.Module):
+    """A classifier outside PyTorch: function(numpy array [b, ...]) -> scores [b, K]. It gives no gradients.
+
+    decisions: the function gives class numbers [b] instead, whole ones from 0 to classes - 1; they become scores of 2
+        for that class and 0 for the others. Say so to the attack, too: Victim(model, Access.DECISION).
+    """
+
+    def __init__(
+        self, function: Callable[[np.ndarray], ArrayLike], decisions: bool = False, classes: int | None = None
+    ):
+        super().__init__()
+        if decisions and (classes is None or classes < 2):
+            raise InputError(f"decisions=True with classes={classes}: say how many classes there are, at least 2.")
+        if classes is not None and not decisions:
+            raise InputError(f"classes={classes} without decisions=True: scores [b, K] say themselves how many.")
+        self.function, self.decisions, self.classes = function, decisions, classes
 
     def forward(self, x: Tensor) -> Tensor:
         # Copies both ways: the function may work in place, and what it returns may be read-only.
-        scores = np.asarray(self.function(x.detach().cpu().numpy().copy())).copy()
-        if scores.ndim == 1 and scores.dtype.kind in "iub":
+        given = np.asarray(self.function(x.detach().cpu().numpy().copy())).copy()
+        if self.decisions:
+            given = self._one_hot(given, len(x))
+        elif given.ndim == 1 and given.dtype.kind in "iub":
             raise InputError(
-                f"The function returns {scores.dtype} {scores.shape}, which look like class numbers; scores "
-                f"[{len(x)}, K] are needed. Where there are only decisions, return them one-hot, times some number."
+                f"The function returns {given.dtype} {given.shape}, which look like class numbers; scores "
+                f"[{len(x)}, K] are needed. Where there are only decisions, FromCallable(function, decisions=True, "
+                "classes=K) makes them one-hot."
             )
-        return torch.as_tensor(scores, dtype=x.dtype, device=x.device)
+        return torch.as_tensor(given, dtype=x.dtype, device=x.device)
+
+    def _one_hot(self, given: np.ndarray, batch: int) -> np.ndarray:
+        assert self.classes is not None
+        if given.shape != (batch,) or given.dtype.kind not in "iub":
+            raise InputError(
+                f"The function returns {given.dtype} {given.shape}; with decisions=True it must give class numbers, "
+                f"whole ones [{batch}]."
+            )
+        if batch and not 0 <= int(given.min()) <= int(given.max()) < self.classes:
+            raise InputError(
+                f"The function returns classes from {given.min()} to {given.max()}, and classes={self.classes}: "
+                f"they must be 0 to {self.classes - 1}."
+            )
+        return 2.0 * (given.astype(np.int64)[:, None] == np.arange(self.classes))
+
+
+def from_onnx(path: str | Path) -> FromCallable:
+    """The classifier in an ONNX file, run by onnxruntime on the CPU: logits [b, K] for inputs [b, ...], no gradients.
+
+    Its first output counts. A file of a fixed batch size is run that many rows at a time. Probabilities, where it ends
+    in a softmax, need LogProbabilities round it. Raises InputError where onnxruntime (the extra `onnx`) is not
+    installed, or the file cannot be read or is no such classifier.
+    """
+    return FromCallable(_OnnxFile(path))
+
+
+class _OnnxFile:
+    """function(array [b, ...]) -> array [b, K]; it is pickled and copied as its path."""
+
+    def __init__(self, path: str | Path):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise InputError(
+                "from_onnx runs ONNX files with onnxruntime, which is not installed: pip install 'advgan[onnx]'."
+            ) from None
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(f"There is no file {self.path}; from_onnx needs an ONNX file.")
+        try:
+            self.session: Any = onnxruntime.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has an exception for each thing that can be wrong with a file
+            reason = str(error).splitlines()[0]
+            raise InputError(f"onnxruntime cannot read {self.path} ({reason}).") from error
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type not in _ONNX_TYPES:
+            there = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
+            raise InputError(f"{self.path} takes {there}; one input of floating-point numbers is needed.")
+        self.input = inputs[0]
+
+    def __reduce__(self):
+        return _OnnxFile, (self.path,)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        self._check(x.shape)
+        x = x.astype(_ONNX_TYPES[self.input.type])
+        size = self.input.shape[0]
+        if not isinstance(size, int) or size == len(x):
+            return self._scores(x)
+        filled = np.concatenate((x, np.repeat(x[-1:], -len(x) % size, axis=0)))  # the last row again, to fill the last
+        return np.concatenate([self._scores(part) for part in np.split(filled, len(filled) // size)])[: len(x)]
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        wanted = self.input.shape
+        fits = len(wanted) == len(shape) and all(
+            not isinstance(want, int) or want == have for want, have in zip(wanted[1:], shape[1:], strict=True)
+        )
+        if not fits:
+            raise InputError(f"{self.path} takes {self.input.name} {list(wanted)}, and the inputs are {list(shape)}.")
+
+    def _scores(self, x: np.ndarray) -> np.ndarray:
+        scores = self.session.run(None, {self.input.name: x})[0]
+        if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or scores.ndim != 2 or len(scores) != len(x):
+            kind = f"{scores.dtype} {scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
+            raise InputError(f"The first output of {self.path} is {kind}; logits [{len(x)}, K] are needed.")
+        return scores
+
+
+_ONNX_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}

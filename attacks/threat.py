@@ -115,6 +115,8 @@ class ThreatSet:
     high: Tensor  # [b, d]
     mask: Tensor | None  # [b, d]
     levels: int | None
+    least: Tensor  # [b, d] the bounds and the mask alone: what a search may show on its way to the ball
+    most: Tensor  # [b, d]
     unit: Tensor | None = None  # [b, d]: in a box without a ball, how far L-inf moves each coordinate, of the widest
 
     @classmethod
@@ -128,6 +130,7 @@ class ThreatSet:
         mask = None if threat.mask is None else _laid_over(threat.mask, x, "mask")
         if mask is not None:
             low, high = torch.where(mask == 0, flat, low), torch.where(mask == 0, flat, high)
+        least, most = low.contiguous(), high.contiguous()
         reach = eps
         if threat.levels is not None:
             _check_on_grid(flat, threat.levels)
@@ -144,7 +147,8 @@ class ThreatSet:
             radius = torch.where(eps.isinf(), corner, radius)
             if isinstance(threat.norm, Linf):
                 unit = torch.where(eps.isinf()[:, None], room / corner.clamp_min(TINY)[:, None], 1.0)
-        return cls(threat.norm, x, eps, radius, low.contiguous(), high.contiguous(), mask, threat.levels, unit)
+        low, high = (least, most) if not isinstance(threat.norm, Linf) else (low, high)
+        return cls(threat.norm, x, eps, radius, low, high, mask, threat.levels, least, most, unit)
 
     def step(self, x_adv: Tensor, direction: Tensor, length: Tensor, progress: float = 1.0) -> Tensor:
         """From x_adv the steepest move along `direction` of size `length` [b], back into the set.
@@ -207,6 +211,8 @@ class ThreatSet:
             radius=self.radius[rows],
             low=self.low[rows],
             high=self.high[rows],
+            least=self.least[rows],
+            most=self.most[rows],
             mask=mask,
             unit=unit,
         )

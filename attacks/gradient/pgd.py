@@ -1,28 +1,31 @@
 """Projected gradient ascent, and the attacks that are PGD with other parts."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+
+from torch import Tensor
 
 from .. import losses
 from ..card import Card
 from ..errors import InputError
 from ..loop import Search
 from ..rows import Rows
-from ..victim import decision, gradient
-from .pieces import Direction, Momentum, Nesterov, Steepest, start_named, step_length
+from ..victim import Answer, decision, gradient
+from .pieces import Adam, Direction, Momentum, Nesterov, Steepest, View, gradients, start_named, step_length
 
 
 @dataclass(frozen=True)
 class GradientAscent:
-    """Climb `loss` from `start` by steps of `share` times eps; the threat model says where to stop."""
+    """Climb `loss` from `start` by steps of `share` times eps; the threat model says where to stop.
 
-    card: ClassVar = Card(eps="finite")
+    views: what the model is shown instead of the points where gradients are wanted, the first applied first.
+    """
 
     loss: str | losses.Loss = "cross_entropy"
     direction: Direction = field(default_factory=Steepest)
     share: float = 0.1
     start: str = "random"
     steps: int = 40
+    views: tuple[View, ...] = ()
 
     def __post_init__(self):
         losses.named(self.loss)
@@ -32,16 +35,39 @@ class GradientAscent:
                 f"steps={self.steps}, share={self.share}: at least one step of a positive share is needed."
             )
 
+    @property
+    def card(self) -> Card:
+        return Card(norms=self.direction.norms, eps="finite", images=any(view.images for view in self.views))
+
     def search(self, rows: Rows) -> Search:
         loss = losses.named(self.loss)
         rows.x_adv = start_named(self.start)(rows)
         rows.length = step_length(rows, self.share)
         self.direction.init(rows)
         for step in range(1, self.steps + 1):
-            answer = yield gradient(self.direction.ask_at(rows, rows.length), loss)
-            direction = self.direction.turn(rows, answer.grad())
-            rows.x_adv = rows.threat.step(rows.x_adv, direction, rows.length, progress=step / self.steps)
+            shown = self._shown(rows)
+            many = shown.ndim > rows.x.ndim
+            answer = yield gradient(shown, loss, many)
+            if many and len(answer.fooled) < len(shown):
+                return  # no more tries could be paid for: the budget is spent
+            direction = self.direction.turn(rows, self._pulled(rows, answer, loss, many))
+            rows.x_adv = self.direction.move(rows, direction, rows.length, progress=step / self.steps)
         yield decision(rows.x_adv)
+
+    def _shown(self, rows: Rows) -> Tensor:
+        """[b, ...], or [q, b, ...] for more than one try."""
+        points = self.direction.ask_at(rows, rows.length)
+        points = points if points.ndim > rows.x.ndim else points[None]
+        for view in self.views:
+            points = view.show(rows, points)
+        return points[0] if len(points) == 1 else points
+
+    def _pulled(self, rows: Rows, answer: Answer, loss: losses.Loss, many: bool) -> Tensor:
+        """The gradients at the points of `ask_at`, in its shape."""
+        grads = gradients(answer, loss, rows) if many else answer.grad()[None]
+        for view in reversed(self.views):
+            grads = view.pull(rows, grads)
+        return grads[0] if len(grads) == 1 else grads
 
 
 def fgsm(loss: str | losses.Loss = "cross_entropy") -> GradientAscent:
@@ -67,3 +93,8 @@ def mi_fgsm(steps: int = 10, decay: float = 1.0, loss: str | losses.Loss = "cros
 def ni_fgsm(steps: int = 10, decay: float = 1.0, loss: str | losses.Loss = "cross_entropy") -> GradientAscent:
     """Nesterov iterative FGSM, arXiv 1908.06281."""
     return GradientAscent(loss, Nesterov(decay), share=1 / steps, start="input", steps=steps)
+
+
+def pgd_adam(steps: int = 40, share: float = 0.1, loss: str | losses.Loss = "cross_entropy") -> GradientAscent:
+    """PGD whose steps are those of Adam (arXiv 1412.6980), from a random start."""
+    return GradientAscent(loss, Adam(), share=share, steps=steps)

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from ..errors import unknown
-from ..norms import per_row
+from ..card import NORMS
+from ..errors import InputError, unknown
+from ..losses import Loss
+from ..norms import per_row, row_sum
 from ..rows import Rows
+from ..victim import Answer
 
 Start = Callable[[Rows], Tensor]  # [b, ...], inside the threat set
 
@@ -48,23 +51,63 @@ def step_length(rows: Rows, share: float | Tensor) -> Tensor:
     return (torch.where(eps.isinf(), rows.threat.radius.double(), eps) * share).to(rows.x.dtype)
 
 
+def gradients(answer: Answer, loss: Loss, rows: Rows) -> Tensor:
+    """[q, b, ...]: the loss's gradients at q tries of each row, all over that row's largest slope in any of them.
+
+    So they can be added up: `answer.grad()` divides each by a slope of its own. That largest slope, [b], is left in
+    rows.steepness; where it underflows, as softmax saturates in every try, the gradients are 0.
+    """
+    assert answer.logits is not None
+    tries, logits = len(answer.logits), answer.logits.flatten(0, 1)
+    climb = loss(logits if logits.dtype == torch.float64 else logits.float(), rows.aim.repeat(tries))
+    slope = climb.slope.nan_to_num(0.0, 0.0, 0.0).unflatten(0, (tries, -1))
+    rows.steepness = slope.abs().amax((0, 2)).to(rows.x.dtype)
+    floor = torch.finfo(slope.dtype).tiny
+    return answer.grad_of(slope / rows.steepness.to(slope.dtype).clamp_min(floor)[:, None])
+
+
 class Direction(Protocol):
-    """Where to take the gradient, and what to make of it. Memory lives on `rows`."""
+    """Where to take the gradient, what to make of it, and how to move. Memory lives on `rows`."""
+
+    norms: ClassVar[tuple[str, ...]]  # those it is made for
 
     def init(self, rows: Rows) -> None: ...
 
     def ask_at(self, rows: Rows, length: Tensor) -> Tensor:
-        """[b, ...]: the point whose gradient is wanted."""
+        """[b, ...], or [p, b, ...] for p points of each row: where gradients are wanted."""
         ...
 
     def turn(self, rows: Rows, grad: Tensor) -> Tensor:
-        """[b, ...]: the direction to climb; only its direction counts."""
+        """[b, ...]: the direction to climb, from the gradients at the points of `ask_at`; its length does not count."""
+        ...
+
+    def move(self, rows: Rows, direction: Tensor, length: Tensor, progress: float) -> Tensor:
+        """[b, ...]: from rows.x_adv, inside the threat set."""
+        ...
+
+
+class View(Protocol):
+    """What the model is shown of the points where gradients are wanted, and how its gradients come back to them.
+
+    What is shown may lie outside the threat set; then it is no candidate, whatever the model says.
+    """
+
+    images: ClassVar[bool]  # it needs inputs [B, C, H, W]
+
+    def show(self, rows: Rows, points: Tensor) -> Tensor:
+        """[p, b, ...] -> [m * p, b, ...]: m sights of each point."""
+        ...
+
+    def pull(self, rows: Rows, grads: Tensor) -> Tensor:
+        """[m * p, b, ...] -> [p, b, ...]: the gradients of the mean over the sights in the points themselves."""
         ...
 
 
 @dataclass(frozen=True)
 class Steepest:
     """The gradient itself, at the point reached."""
+
+    norms: ClassVar = NORMS
 
     def init(self, rows):
         pass
@@ -75,9 +118,12 @@ class Steepest:
     def turn(self, rows, grad):
         return grad
 
+    def move(self, rows, direction, length, progress):
+        return rows.threat.step(rows.x_adv, direction, length, progress=progress)
+
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(Steepest):
     """Sum of gradients of L1 norm 1 (MI-FGSM, arXiv 1710.06081)."""
 
     decay: float = 1.0
@@ -85,11 +131,8 @@ class Momentum:
     def init(self, rows):
         rows.momentum = torch.zeros_like(rows.x)
 
-    def ask_at(self, rows, length):
-        return rows.x_adv
-
     def turn(self, rows, grad):
-        size = grad.flatten(1).abs().sum(1).clamp_min(torch.finfo(grad.dtype).tiny)
+        size = row_sum(grad.flatten(1).abs()).clamp_min(torch.finfo(grad.dtype).tiny)
         rows.momentum = rows.momentum * self.decay + grad / per_row(size, grad)
         return rows.momentum
 
@@ -100,3 +143,46 @@ class Nesterov(Momentum):
 
     def ask_at(self, rows, length):
         return rows.threat.step(rows.x_adv, rows.momentum, length * self.decay)
+
+
+@dataclass(frozen=True)
+class Adam(Steepest):
+    """The running mean of the gradients over the root of that of their squares (arXiv 1412.6980).
+
+    Each gradient is divided by its largest entry first, so that `floor` is a share of it. In L-inf that is done for
+    each coordinate, as published, which moves by the quotient of the step's length. In other norms a row has one mean
+    square for all its coordinates: with one for each the steps would leave the steepest direction, and end elsewhere.
+    """
+
+    mean_decay: float = 0.9
+    square_decay: float = 0.999
+    floor: float = 1e-8
+
+    def __post_init__(self):
+        if not (0 <= self.mean_decay < 1 and 0 <= self.square_decay < 1 and self.floor > 0):
+            raise InputError(
+                f"mean_decay={self.mean_decay}, square_decay={self.square_decay}, floor={self.floor}: "
+                "decays from 0 to below 1 and a positive floor are needed."
+            )
+
+    def init(self, rows):
+        rows.mean = torch.zeros_like(rows.x)
+        rows.square = rows.mean if rows.threat.norm.name == "linf" else torch.zeros_like(rows.length)
+        rows.turns = 0
+
+    def turn(self, rows, grad):
+        largest = grad.flatten(1).abs().amax(1).clamp_min(torch.finfo(grad.dtype).tiny)
+        grad = grad / per_row(largest, grad)
+        square = grad * grad if rows.threat.norm.name == "linf" else row_sum((grad * grad).flatten(1))
+        rows.turns += 1
+        rows.mean = rows.mean * self.mean_decay + grad * (1 - self.mean_decay)
+        rows.square = rows.square * self.square_decay + square * (1 - self.square_decay)
+        root = (rows.square / (1 - self.square_decay**rows.turns)).sqrt() + self.floor
+        return rows.mean / (1 - self.mean_decay**rows.turns) / (root if root.ndim > 1 else per_row(root, grad))
+
+    def move(self, rows, direction, length, progress):
+        if rows.threat.norm.name not in ("linf", "l2"):
+            return super().move(rows, direction, length, progress)
+        if rows.threat.unit is not None:
+            direction = direction * rows.threat.unit.view_as(direction)
+        return rows.threat.project(rows.x_adv + direction * per_row(length, direction))

@@ -38,6 +38,10 @@ def best_gain(norm: str, w: Tensor, up: Tensor, down: Tensor, eps: Tensor) -> Te
         sorted_room = room.gather(1, order)
         spent = sorted_room.cumsum(1) - sorted_room
         return (slope.gather(1, order) * torch.minimum((eps[:, None] - spent).clamp_min(0), sorted_room)).sum(1)
+    if norm == "l0":
+        gains = (slope * room).sort(dim=1, descending=True).values
+        allowed = torch.arange(gains.shape[1]) < eps[:, None].floor()
+        return (gains * allowed).sum(1)
     least, most = torch.zeros_like(eps), torch.full_like(eps, 1e6)
     for _ in range(200):  # delta = clamp(t w): t by bisection on the size
         t = (least + most) / 2
@@ -60,3 +64,10 @@ def distance(norm: str, model: Linear, x: Tensor, labels: Tensor, target: Tensor
         enough = best_gain(norm, w, up, down, eps) >= need
         least, most = torch.where(enough, least, eps), torch.where(enough, eps, most)
     return torch.where(never, torch.inf, most)
+
+
+def optimum(norm: str, model: Linear, x: Tensor, labels: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """[B] float64: the eps from which on any other class can overtake the label."""
+    classes = range(len(model.bias))
+    each = [distance(norm, model, x, labels, torch.full_like(labels, k), low, high) for k in classes]
+    return torch.stack(each).scatter(0, labels[None], torch.inf).amin(0)
