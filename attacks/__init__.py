@@ -4,7 +4,7 @@ from . import losses, models
 from .api import run
 from .card import Card, card_of
 from .catalog import CATALOG
-from .combine import Cascade, EachTarget, Restarts
+from .combine import Cascade, EachTarget, Restarts, Transferred
 from .errors import InputError
 from .gradient.apgd import APGD
 from .gradient.fmn import FMN
@@ -31,6 +31,7 @@ __all__ = [
     "Result",
     "Square",
     "ThreatModel",
+    "Transferred",
     "Victim",
     "bim",
     "card_of",

@@ -106,7 +106,7 @@ def test_a_box_without_a_ball_is_a_verification_instance(name, norm):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(3, 48, generator=generator, dtype=torch.float64)
     model, x = Linear(weight, torch.zeros(3, dtype=torch.float64)), inputs((3, 4, 4), 60, torch.float64)
-    scale = torch.logspace(-3, -0.8, 48).reshape(3, 4, 4)
+    scale = torch.logspace(-2.5, -0.4, 48).reshape(3, 4, 4)
     width = torch.rand(x.shape, generator=generator, dtype=torch.float64) * scale
     low, high = x - width, x + width
     logits = model(x)
