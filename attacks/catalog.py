@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from .autoattack import autoattack
 from .combine import EachTarget, Restarts, Transferred
 from .decision.degradations import blur, contrast, salt_and_pepper
 from .decision.noise import gaussian_noise, uniform_noise
@@ -13,9 +14,18 @@ from .decision.pointwise import Pointwise
 from .decision.rays import RayS
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
+from .gradient.cw import CW
+from .gradient.ddn import DDN
+from .gradient.deepfool import DeepFool, superdeepfool
+from .gradient.ead import EAD
+from .gradient.fab import FAB
 from .gradient.fmn import FMN
+from .gradient.jsma import JSMA
 from .gradient.patch import PatchAttack
+from .gradient.pdpgd import PDPGD
 from .gradient.pgd import bim, fgsm, mi_fgsm, ni_fgsm, pgd, pgd_adam
+from .gradient.sigma_zero import SigmaZero
+from .gradient.sparsefool import SparseFool
 from .gradient.transfer import di_fgsm, si_fgsm, ti_fgsm, vmi_fgsm, vni_fgsm
 from .loop import Attack
 from .score.estimate import nes, spsa
@@ -51,6 +61,11 @@ def apgd_t(steps: int = 100, targets: int = 9, loss: str = "dlr") -> EachTarget:
     return EachTarget(APGD(steps, loss), targets)
 
 
+def fab_t(steps: int = 100, targets: int = 9) -> EachTarget:
+    """FAB towards each of the likeliest wrong classes in turn (arXiv 2003.01690)."""
+    return EachTarget(FAB(steps), targets)
+
+
 def pgd_restarts(times: int = 5, steps: int = 40, share: float = 0.1, loss: str = "cross_entropy") -> Restarts:
     """PGD from several random starts (arXiv 1706.06083)."""
     return Restarts(pgd(steps, share, loss), times)
@@ -74,7 +89,20 @@ CATALOG: dict[str, Callable[..., Attack]] = {
     "apgd_restarts": apgd_restarts,
     "pma": pma,
     "apgd_t": apgd_t,
+    "autoattack": autoattack,
+    # gradients, for the smallest perturbation
     "fmn": FMN,
+    "ddn": DDN,
+    "deepfool": DeepFool,
+    "superdeepfool": superdeepfool,
+    "cw": CW,
+    "fab": FAB,
+    "fab_t": fab_t,
+    "pdpgd": PDPGD,
+    "ead": EAD,
+    "sigma_zero": SigmaZero,
+    "jsma": JSMA,
+    "sparsefool": SparseFool,
     "patch": PatchAttack,
     # scores only
     "square": Square,

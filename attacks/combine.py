@@ -73,7 +73,8 @@ class EachTarget:
 
     @property
     def card(self) -> Card:
-        return replace(card_of(self.attack), targeted=False)
+        card = card_of(self.attack)
+        return replace(card, targeted=False, access=max(card.access, Access.SCORES))
 
     def search(self, rows: Rows) -> Search:
         answer = yield scores(rows.x)

@@ -1,53 +1,27 @@
 """Whether README.md and docs/api.md name everything, say what is so, and hold code that runs."""
 
-import inspect
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import tables
 import torch
 import typer
-from torch import nn
+from short import SHORT
 
 import attacks
 from attacks import CATALOG, Access, Goal, InputError, Victim, losses, models
+from attacks.norms import NORMS
 from reports import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 
-ONE_STEP = {
-    "apgd": {"steps": 1},
-    "apgd_t": {"steps": 1, "targets": 1},
-    "pgd_restarts": {"times": 1, "steps": 1},
-    "fmn": {"steps": 1},
-    "square": {"queries": 2},
-}
-
-
-class Unmoved(nn.Module):
-    """Ten classes, gradients, and always class 0."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(64, 10)
-        self.layer.bias.data[0] = 1000.0
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
-
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-def attack_table() -> dict[str, list[str]]:
-    """name -> what it sees, its norms, its goals, its paper, its passes."""
-    section = README.partition("## Attacks")[2].partition("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"]
-    return {cells[0].strip("`"): cells[1:] for cells in rows}
 
 
 def public(module: ModuleType) -> list[str]:
@@ -74,44 +48,36 @@ def test_every_option_of_the_command_is_in_the_api_page():
     assert [text for text in options if f"`{text}`" not in API] == []
 
 
-def test_the_attack_table_and_the_api_page_name_the_catalog():
-    assert list(attack_table()) == list(CATALOG)
-    assert [name for name in CATALOG if f"| `{name}` |" not in API] == []
+def test_the_readmes_table_says_what_each_attack_sees_knows_and_costs():
+    """`python tests/tables.py` writes it."""
+    assert [row for row in tables.readme_rows() if row not in README.splitlines()] == []
+    assert tables.written(tables.README, tables.readme_rows()) == README
+
+
+def test_the_api_page_says_each_attacks_options_and_defaults():
+    """`python tests/tables.py` writes it."""
+    assert [row for row in tables.api_rows() if row not in API.splitlines()] == []
+    assert tables.written(tables.API, tables.api_rows()) == API
 
 
 @pytest.mark.parametrize("name", CATALOG)
-def test_the_api_page_says_an_attacks_options_and_defaults(name):
-    parameters = inspect.signature(CATALOG[name]).parameters.values()
-    options = ", ".join(f"{option.name}={option.default!r}" for option in parameters).replace("'", '"')
-    (row,) = [line for line in API.splitlines() if line.startswith(f"| `{name}` |")]
-    assert row.endswith(f"| `{options}` |")
+def test_an_attack_refuses_what_its_card_does_not_name_and_takes_what_it_does(name):
+    attack = CATALOG[name](**SHORT.get(name, {}))
+    card = attacks.card_of(attack)
+    x, labels = torch.rand(1, 3, 16, 16), torch.zeros(1, dtype=torch.int64)
 
-
-@pytest.mark.parametrize("name", CATALOG)
-def test_the_attack_table_says_what_an_example_costs_that_withstands(name):
-    x, labels = torch.rand(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64)
-    result = attacks.run(name, Unmoved(), x, labels, "linf:0.1")
-    assert not result.fooled
-    assert attack_table()[name][4] == f"{int(result.queries)} / {int(result.backwards)}"
-
-
-@pytest.mark.parametrize("name", CATALOG)
-def test_the_attack_table_says_what_an_attack_sees_and_which_norms_and_goals_it_knows(name):
-    x, labels = torch.rand(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64)
-    attack = CATALOG[name](**ONE_STEP.get(name, {}))
-
-    def runs(access: Access = Access.GRADIENT, norm: str = "linf", targeted: bool = False) -> bool:
+    def runs(access: Access = Access.GRADIENT, norm: str = card.norms[0], targeted: bool = False) -> bool:
+        eps = "inf" if card.eps == "inf" else "1"
         try:
             goal = Goal(labels + 1 if targeted else labels, targeted)
-            attacks.run(attack, Victim(Unmoved(), access), x, goal, f"{norm}:1")
+            attacks.run(attack, Victim(tables.Unmoved(), access), x, goal, f"{norm}:{eps}")
         except InputError:
             return False
         return True
 
-    sees, norms, goals = attack_table()[name][:3]
-    assert sees == next(f"{access.name.lower().removesuffix('s')}s" for access in Access if runs(access))
-    assert norms == " ".join(norm for norm in ("linf", "l2", "l1", "l0") if runs(norm=norm))
-    assert goals == ("any, target" if runs(targeted=True) else "any")
+    assert [access for access in Access if runs(access)] == [access for access in Access if access >= card.access]
+    assert [norm for norm in NORMS if runs(norm=norm)] == [norm for norm in NORMS if norm in card.norms]
+    assert runs(targeted=True) == card.targeted
 
 
 @pytest.mark.parametrize("text", [README, API], ids=["README.md", "docs/api.md"])

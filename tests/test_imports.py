@@ -14,20 +14,23 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.errors"},
     {"attacks.kernels"},
-    {"attacks.norms", "attacks.noise"},
+    {"attacks.norms", "attacks.noise", "attacks.images", "attacks.hyperplanes"},
     {"attacks.threat"},
     {"attacks.losses", "attacks.rows", "attacks.models"},
     {"attacks.victim"},
     {"attacks.card"},
     {"attacks.loop"},
-    {"attacks.gradient", "attacks.score", "attacks.decision"},
+    {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial"},
     {"attacks.combine"},
+    {"attacks.autoattack"},
     {"attacks.catalog"},
     {"attacks.api"},
     {"attacks"},  # the public face
     {"advgan"},
-    {"reports.words", "reports.options", "reports.answers", "reports.zoo"},
-    {"reports.summary", "reports.reproduce", "reports.sources"},
+    {"reports.words", "reports.answers", "reports.zoo"},
+    {"reports.sources"},
+    {"reports.options"},
+    {"reports.summary", "reports.reproduce"},
     {"reports.doubts", "reports.figures", "reports.provenance"},
     {"reports.html", "reports.text"},
     {"reports.record"},  # the last page of a record is the report itself
@@ -37,7 +40,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports"},
 ]
 FILES = sorted(file for package in ("attacks", "advgan", "reports") for file in (ROOT / package).rglob("*.py"))
-ROOMS = ("gradient", "score", "decision")
+ROOMS = ("gradient", "score", "decision", "spatial")
 FIXED = ["run", "Result", "Victim", "ThreatModel", "Goal", "linf", "l2", "l1", "l0", "CATALOG"]
 FIXED_ATTACKS = ["fgsm", "bim", "pgd", "mi_fgsm", "uniform_noise", "gaussian_noise", "apgd", "apgd_t", "fmn", "square"]
 

@@ -50,8 +50,9 @@ class Placing:
         angle, scale = (2 * luck[:, 0] - 1) * self.rotate, 1 - (1 - self.smallest) * luck[:, 1]
         radians = angle * (math.pi / 180)
         half = side * scale * (radians.cos().abs() + radians.sin().abs()) / 2  # of the upright square round it
-        centre = tuple(_place(luck[:, 2 + i], half, x.shape[2 + i]) for i in (0, 1))
-        down, right = laid(x.shape[2:], centre, angle, scale, (side - 1) / 2)
+        height, width = x.shape[2:]
+        centre = _place(luck[:, 2], half, height), _place(luck[:, 3], half, width)
+        down, right = laid((height, width), centre, angle, scale, (side - 1) / 2)
         end = (side - 0.5)[:, None, None]
         covered = (down >= -0.5) & (down < end) & (right >= -0.5) & (right < end)
         return torch.where(covered[:, None], sampled(pattern.expand(len(x), -1, -1, -1), down, right, edge=True), x)

@@ -107,7 +107,7 @@ class View(Protocol):
 class Steepest:
     """The gradient itself, at the point reached."""
 
-    norms: ClassVar = NORMS
+    norms: ClassVar[tuple[str, ...]] = NORMS
 
     def init(self, rows):
         pass

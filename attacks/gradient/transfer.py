@@ -27,7 +27,7 @@ class Resized:
     between `smallest` times its own and its own. Bilinear, so that gradients come back through it exactly.
     """
 
-    images: ClassVar = True
+    images: ClassVar[bool] = True
 
     probability: float = 0.5
     smallest: float = 0.9
@@ -78,7 +78,7 @@ class Translated:
         in proportion for other sides, and at least 5. With 1 it changes nothing.
     """
 
-    images: ClassVar = True
+    images: ClassVar[bool] = True
 
     length: int | None = None
 
@@ -100,7 +100,7 @@ class Translated:
 class Scaled:
     """The input over 1, 2, 4, ...: the gradient of the mean loss over `copies` of them (SI-FGSM, arXiv 1908.06281)."""
 
-    images: ClassVar = False
+    images: ClassVar[bool] = False
 
     copies: int = 5
 
@@ -125,7 +125,7 @@ class VarianceTuned:
     with it, 1 + neighbours tries at once. Inside the threat set they are candidates like any other.
     """
 
-    norms: ClassVar = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
 
     direction: Direction = field(default_factory=Momentum)
     neighbours: int = 20

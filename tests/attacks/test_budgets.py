@@ -7,7 +7,7 @@ from test_every_attack import ElementwiseNet, task
 from torch import nn
 
 import attacks
-from attacks import CATALOG, Access, Victim
+from attacks import CATALOG, Access, Victim, card_of
 from attacks.losses import margin
 from attacks.victim import gradient, scores
 
@@ -21,7 +21,7 @@ def hooked(model):
 
 
 def threat_for(name):
-    card = CATALOG[name](**SHORT.get(name, {})).card
+    card = card_of(CATALOG[name](**SHORT.get(name, {})))
     norm = card.norms[0]
     eps = {"linf": 0.03, "l2": 0.2, "l1": 2, "l0": 6}[norm]
     return f"{norm}:inf" if card.eps == "inf" else f"{norm}:{eps}"

@@ -8,7 +8,7 @@ from short import SHORT
 from torch import nn
 
 import attacks
-from attacks import CATALOG, Goal, InputError, Victim, loop
+from attacks import CATALOG, Goal, InputError, Victim, card_of, loop
 from attacks.rows import Rows
 
 ATTACKED = ("linf:0.05", "l2:0.4", "l1:4", "l0:6")
@@ -60,7 +60,7 @@ def attack_named(name):
 def attacked(name, threat, model, x, labels, **options):
     """The result, or None where the attack is not for this threat and says so."""
     attack, norm = attack_named(name), threat.split(":")[0]
-    if norm not in attack.card.norms or (attack.card.eps == "inf" and not threat.endswith(":inf")):
+    if norm not in card_of(attack).norms or (card_of(attack).eps == "inf" and not threat.endswith(":inf")):
         with pytest.raises(InputError, match=norm):
             attacks.run(attack, model, x, labels, threat, **options)
         return None
@@ -69,7 +69,7 @@ def attacked(name, threat, model, x, labels, **options):
 
 def threat_for(name, scale=1.0):
     """A threat that the attack is made for."""
-    card = attack_named(name).card
+    card = card_of(attack_named(name))
     norm = card.norms[0]
     eps = {threat.partition(":")[0]: float(threat.partition(":")[2]) for threat in ATTACKED}[norm] * scale
     return f"{norm}:inf" if card.eps == "inf" else f"{norm}:{eps}"
@@ -91,7 +91,7 @@ every_threat = pytest.mark.parametrize("threat", ATTACKED)
 @every_attack
 def test_each_attack_runs_in_the_norms_on_its_card_and_refuses_the_others(name):
     model = convolutional(torch.float64)
-    card = attack_named(name).card
+    card = card_of(attack_named(name))
     assert card.norms
     for threat in ATTACKED:
         threat = f"{threat.partition(':')[0]}:inf" if card.eps == "inf" else threat
@@ -132,7 +132,7 @@ def test_what_is_claimed_is_true_and_inside(name, threat):
 @every_attack
 @pytest.mark.parametrize("threat", ["linf:0.05", "l2:0.4", "l1:4", "l0:6", "linf:inf"])
 def test_batch_order_shard_and_company_change_no_bit(name, threat):
-    if (attack_named(name).card.eps == "inf") != (threat == "linf:inf"):
+    if (card_of(attack_named(name)).eps == "inf") != (threat == "linf:inf"):
         return
     model = ElementwiseNet(192, 10)
     x, labels = task(model)
@@ -316,7 +316,7 @@ def test_a_mask_is_obeyed(name):
 def test_eps_per_row_bounds_each_row(name):
     model = convolutional(torch.float32)
     x, labels = task(model)
-    if attack_named(name).card.eps == "inf":
+    if card_of(attack_named(name)).eps == "inf":
         return
     most = threat_model(name, 2)
     eps = torch.linspace(0, float(most.eps), len(x), dtype=torch.float64)
@@ -332,7 +332,7 @@ def test_on_the_8_bit_grid_candidates_are_grid_points_within_whole_levels(name):
     labels = model(x).argmax(1)
     measured = found = 0
     for threat, allowed in ((attacks.linf(8 / 255, levels=255), 8), (attacks.l2(0.6, levels=255), (255 * 0.6) ** 2)):
-        card = attack_named(name).card
+        card = card_of(attack_named(name))
         if threat.norm.name not in card.norms or card.eps == "inf":
             continue
         measured += 1

@@ -1,13 +1,19 @@
 """Do the modules to put round a model give the logits that they promise, and can they be attacked?"""
 
+import copy
+import pickle
+import sys
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import attacks
-from attacks import InputError
-from attacks.models import Averaged, Binary, FromCallable, LogProbabilities, Normalized, Repeated
+from attacks import Access, AccessError, InputError, Victim
+from attacks.models import BPDA, Averaged, Binary, FromCallable, LogProbabilities, Normalized, Repeated, from_onnx
+from attacks.victim import gradient
 
 
 def linear(classes=4, features=12, seed=0):
@@ -152,6 +158,99 @@ def test_repeated_gives_gradients_through_every_pass(x):
     assert attacks.run("pgd", model, x, labels, "linf:0.5").fooled.any()
 
 
+def test_repeated_gives_the_expected_gradient_of_a_randomised_model(x):
+    """EOT (arXiv 1707.07397): noise drowns the sign of one pass's gradient, and averages out over many."""
+    net, x = linear(classes=2).double(), x.double()
+
+    class Wavering(nn.Module):
+        def forward(self, z):
+            return net(z) + torch.stack(((torch.randn_like(z) * z).flatten(1).sum(1), torch.zeros(len(z))), 1)
+
+    torch.manual_seed(0)
+    goal = attacks.Goal(net(x).argmax(1))
+    weight, _ = net.parameters()
+    slope = (weight[1 - goal.labels] - weight[goal.labels]).view_as(x)
+    agreed = {}
+    for times in (1, 400):
+        answer = Victim(Repeated(Wavering(), times)).answer(gradient(x, attacks.losses.margin), goal, goal)
+        agreed[times] = float((answer.grad().sign() == slope.sign()).double().mean())
+    assert agreed[1] < 0.75
+    assert agreed[400] > 0.85
+
+
+# -- defences --
+
+
+def levels_of_four(x):
+    """Colours rounded to four levels: its own gradient is zero everywhere."""
+    return (x * 3).round() / 3
+
+
+def test_bpda_gives_the_defences_values_and_the_gradient_of_the_identity(x):
+    net = linear().double()
+    x = x.double().requires_grad_()
+    defended = nn.Sequential(BPDA(levels_of_four), net)
+    assert torch.equal(defended(x), net(levels_of_four(x)))
+    (grad,) = torch.autograd.grad(defended(x)[:, 0].sum(), x)
+    weight, _ = net.parameters()
+    assert torch.equal(grad, weight[0].view(1, 3, 2, 2).expand_as(x))
+
+
+def test_bpda_takes_the_gradient_of_the_stand_in_that_it_is_given(x):
+    x = x.double().requires_grad_()
+    weight = torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 2, 2)
+    model = BPDA(levels_of_four, lambda z: z.square())
+    (grad,) = torch.autograd.grad((model(x) * weight).sum(), x)
+    torch.testing.assert_close(grad, 2 * x.detach() * weight)
+    other = BPDA(lambda z: z.flatten(1).round(), nn.Flatten())  # another shape than the image's
+    assert torch.equal(other(x), x.flatten(1).round())
+
+
+def test_a_defence_that_masks_gradients_falls_through_bpda_and_not_without_it(x):
+    x = torch.rand(40, 3, 2, 2, generator=torch.Generator().manual_seed(3))
+    net = linear()
+    plain = nn.Sequential(_Quantised(), net)
+    labels = plain(x).argmax(1)
+    masked = attacks.run("pgd", plain, x, labels, "linf:0.4").fooled.double().mean()
+    through = attacks.run("pgd", nn.Sequential(BPDA(levels_of_four), net), x, labels, "linf:0.4")
+    assert (plain(through.x_adv).argmax(1) != labels)[through.fooled].all()
+    assert through.fooled.double().mean() > masked + 0.3
+
+
+class _Quantised(nn.Module):
+    def forward(self, x):
+        return levels_of_four(x)
+
+
+def test_a_defence_may_work_in_place_and_through_numpy(x):
+    def rude(z):
+        z -= 0.5
+        return torch.from_numpy(np.asarray(z))
+
+    before = x.clone()
+    labels = nn.Sequential(BPDA(rude), linear())(x).argmax(1)
+    result = attacks.run("pgd", nn.Sequential(BPDA(rude), linear()), x, labels, "linf:0.5")
+    assert torch.equal(x, before)
+    assert result.fooled.any()
+
+
+def test_a_defence_of_another_shape_wants_a_stand_in(x):
+    with pytest.raises(InputError, match=r"\(5, 12\).*identity.*\(5, 3, 2, 2\).*`backward`"):
+        BPDA(lambda z: z.flatten(1))(x)
+    with pytest.raises(InputError, match=r"\(5, 12\).*its stand-in"):
+        BPDA(lambda z: z.flatten(1), lambda z: z)(x)
+
+
+def test_a_defence_that_is_a_module_is_in_eval_mode_with_its_model(x):
+    modes = []
+    inner = nn.Dropout(0.5)
+    inner.register_forward_hook(lambda module, *_: modes.append(module.training))
+    model = nn.Sequential(BPDA(inner), linear()).train()
+    attacks.run("fgsm", model, x, linear()(x).argmax(1), "linf:0.1")
+    assert set(modes) == {False}
+    assert inner.training
+
+
 # -- functions --
 
 
@@ -239,3 +338,145 @@ def test_one_logit_of_a_function_becomes_two_through_binary(x):
     model = Binary(FromCallable(lambda images: outside(images)[:, 0]))
     labels = model(x).argmax(1)
     assert attacks.run("square", model, x, labels, "linf:1").fooled.all()
+
+
+def decides(images):
+    """Nothing but the class."""
+    return outside(images).argmax(1)
+
+
+def test_a_function_that_only_decides_is_a_victim_of_decisions(x):
+    model = FromCallable(decides, decisions=True, classes=4)
+    labels = torch.from_numpy(decides(x.numpy()))
+    assert torch.equal(model(x).argmax(1), labels)
+    assert (model(x).sum(1) == 2).all()
+    victim = Victim(model, Access.DECISION)
+    result = attacks.run(attacks.CATALOG["gaussian_noise"](tries=100), victim, x, labels, "linf:1")
+    assert result.fooled.any()
+    assert (decides(result.x_adv.numpy()) != labels.numpy())[result.fooled.numpy()].all()
+    with pytest.raises(AccessError, match=r"needs SCORES.*reveals DECISION"):
+        attacks.run("square", victim, x, labels, "linf:1")
+
+
+def test_decisions_of_any_whole_type_will_do(x):
+    expected = FromCallable(decides, decisions=True, classes=6)(x)
+    assert expected.shape == (5, 6)
+    for kind in (np.int32, np.uint8, list, torch.from_numpy):
+        answer: Any = (
+            kind
+            if callable(kind) and not isinstance(kind, type)
+            else lambda a, kind=kind: a.tolist() if kind is list else a.astype(kind)
+        )
+        model = FromCallable(lambda images, answer=answer: answer(decides(images)), decisions=True, classes=6)
+        assert torch.equal(model(x), expected)
+    yes = FromCallable(lambda images: decides(images) > 1, decisions=True, classes=2)
+    assert yes(x).shape == (5, 2)
+
+
+def test_decisions_that_are_none_are_told_so(x):
+    def refused(function, match, **options):
+        with pytest.raises(InputError, match=match):
+            FromCallable(function, decisions=True, **options)(x)
+
+    refused(outside, r"float32 \(5, 4\).*whole ones \[5\]", classes=4)
+    refused(lambda images: decides(images)[:3], r"\(3,\).*\[5\]", classes=4)
+    refused(lambda images: decides(images).astype(np.float32), r"float32 \(5,\)", classes=4)
+    refused(lambda images: decides(images) - 9, "classes=4.*must be 0 to 3", classes=4)
+    refused(decides, "classes=None", classes=None)
+    refused(decides, "classes=1", classes=1)
+    with pytest.raises(InputError, match=r"classes=4 without decisions=True"):
+        FromCallable(outside, classes=4)
+
+
+# -- ONNX files --
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    """A maker of files that hold the classifier `outside`."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    def make(batch: Any = "batch", softmax=False, kind=TensorProto.FLOAT, name="model.onnx", inputs=1):
+        weight = numpy_helper.from_array(WEIGHT.T.astype(helper.tensor_dtype_to_np_dtype(kind)), "weight")
+        nodes = [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weight"], ["scores"]),
+        ]
+        if softmax:
+            nodes.append(helper.make_node("Softmax", ["scores"], ["probabilities"]))
+        given = [helper.make_tensor_value_info(each, kind, [batch, 3, 2, 2]) for each in ("x", "other")[:inputs]]
+        if inputs > 1:
+            nodes.insert(0, helper.make_node("Add", ["x", "other"], ["sum"]))
+        end = "probabilities" if softmax else "scores"
+        graph = helper.make_graph(
+            nodes, "outside", given, [helper.make_tensor_value_info(end, kind, [batch, 4])], [weight]
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model)
+        onnx.save(model, tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+def test_an_onnx_file_is_the_classifier_in_it(x, onnx_file):
+    model = from_onnx(onnx_file())
+    torch.testing.assert_close(model(x), torch.from_numpy(outside(x.numpy())))
+    labels = model(x).argmax(1)
+    result = attacks.run(attacks.Square(queries=300), model, x, labels, "linf:0.5")
+    assert result.fooled.any()
+    assert (outside(result.x_adv.numpy()).argmax(1) != labels.numpy())[result.fooled.numpy()].all()
+    with pytest.raises(InputError, match="needs gradients"):
+        attacks.run("pgd", model, x, labels, "linf:0.5")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 8])
+def test_a_file_of_a_fixed_batch_size_takes_any_number_of_rows(x, onnx_file, batch):
+    model = from_onnx(str(onnx_file(batch=batch)))
+    for rows in (1, 3, 5):
+        torch.testing.assert_close(model(x[:rows]), torch.from_numpy(outside(x[:rows].numpy())))
+
+
+def test_a_file_is_handed_its_own_type_of_numbers(x, onnx_file):
+    from onnx import TensorProto
+
+    wide, plain = from_onnx(onnx_file(kind=TensorProto.DOUBLE)), from_onnx(onnx_file(name="plain.onnx"))
+    assert wide(x).dtype == torch.float32
+    assert plain(x.double()).dtype == torch.float64
+    torch.testing.assert_close(wide(x), plain(x))
+
+
+def test_probabilities_of_a_file_want_their_logarithm(x, onnx_file):
+    model = from_onnx(onnx_file(softmax=True))
+    labels = model(x).argmax(1)
+    with pytest.raises(InputError, match="LogProbabilities"):
+        attacks.run("square", model, x, labels, "linf:0.5")
+    assert attacks.run("square", LogProbabilities(model), x, labels, "linf:0.5").fooled.any()
+
+
+def test_a_classifier_from_a_file_can_be_copied_and_pickled(x, onnx_file):
+    model = from_onnx(onnx_file())
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(x), model(x))
+
+
+def test_a_file_that_does_not_fit_is_told_so(x, onnx_file, tmp_path):
+    with pytest.raises(InputError, match="There is no file"):
+        from_onnx(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(InputError, match=r"cannot read .*text\.onnx"):
+        from_onnx(tmp_path / "text.onnx")
+    with pytest.raises(InputError, match=r"x tensor\(float\).*other.*one input"):
+        from_onnx(onnx_file(inputs=2))
+    with pytest.raises(InputError, match=r"takes x .*3, 2, 2\], and the inputs are \[5, 12\]"):
+        from_onnx(onnx_file())(x.flatten(1))
+    with pytest.raises(InputError, match=r"inputs are \[5, 2, 2, 2\]"):
+        from_onnx(onnx_file())(x[:, :2])
+
+
+def test_without_onnxruntime_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"not installed: pip install 'advgan\[onnx\]'"):
+        from_onnx(tmp_path / "model.onnx")

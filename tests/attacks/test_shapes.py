@@ -8,7 +8,7 @@ from test_every_attack import ElementwiseNet
 from torch import nn
 
 import attacks
-from attacks import CATALOG, InputError, ThreatModel, models
+from attacks import CATALOG, InputError, ThreatModel, card_of, models
 from attacks.norms import NORMS
 
 ALL = pytest.mark.parametrize("name", CATALOG)
@@ -20,7 +20,7 @@ def short(name):
 
 
 def threat(name, **options):
-    card = short(name).card
+    card = card_of(short(name))
     norm = card.norms[0]
     return ThreatModel(NORMS[norm], torch.inf if card.eps == "inf" else EPS[norm], **options)
 
@@ -53,7 +53,7 @@ def test_inputs_of_one_to_four_dimensions(name, shape):
     model, x = ElementwiseNet(features, 5), inputs(shape)
     labels = model(x).argmax(1)
     attack = attacks.Transferred(attacks.mi_fgsm(), model) if name == "transferred" else short(name)
-    if attack.card.images and len(shape) != 3:
+    if card_of(attack).images and len(shape) != 3:
         with pytest.raises(InputError, match="images"):
             attacks.run(attack, model, x, labels, threat(name))
         return
@@ -155,7 +155,7 @@ def test_a_numpy_callable_is_attacked_through_what_it_reveals(name):
     attack = attacks.Transferred(attacks.mi_fgsm(), net) if name == "transferred" else short(name)
     for box, access in ((scores, attacks.Access.SCORES), (labels_only, attacks.Access.DECISION)):
         victim = attacks.Victim(box, access)
-        if attack.card.access > access:
+        if card_of(attack).access > access:
             with pytest.raises(attacks.AccessError, match=access.name):
                 attacks.run(attack, victim, x, labels, threat(name))
         else:

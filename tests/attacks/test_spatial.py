@@ -12,6 +12,7 @@ from torch.nn import functional
 import attacks
 from attacks import CATALOG, Access, Goal, InputError, Victim
 from attacks.images import bell, convolved, sampled, smoothed, turned
+from attacks.norms import NORMS
 from attacks.rows import Rows
 from attacks.spatial.corruptions import KINDS, Corruptions, corrupted, poisson
 from attacks.spatial.rotate_translate import RotateTranslate
@@ -122,7 +123,7 @@ def test_the_grid_holds_every_angle_and_shift_but_the_image_itself():
     places = [(a, b, c) for a in (-90.0, 0.0, 90.0) for b in (-4.0, 0.0, 4.0) for c in (-2.0, 0.0, 2.0)]
     places.remove((0.0, 0.0, 0.0))
     for one, place in zip(tried, places, strict=True):
-        assert torch.equal(one, turned(x, *(angle_of(value) for value in place)))
+        assert torch.equal(one, turned(x, angle_of(place[0]), angle_of(place[1]), angle_of(place[2])))
     assert int(Corruptions.card.access) == int(RotateTranslate.card.access) == 0
 
 
@@ -324,7 +325,7 @@ def test_bounds_and_mask_hold_and_what_is_claimed_is_true(name, norm):
     mask = torch.zeros(1, 1, 16, 16)
     mask[..., 2:] = 1
     low, high = (x - 0.4).clamp_min(0), torch.tensor(0.95)
-    threat = attacks.ThreatModel(attacks.norms.NORMS[norm], math.inf, (low.amin((0, 2), True), high), mask)
+    threat = attacks.ThreatModel(NORMS[norm], math.inf, (low.amin((0, 2), True), high), mask)
     x = x.clamp_max(0.95)
     result = attacks.run(name, Victim(model, DECIDES), x, labels, threat)
     fooled = result.fooled
@@ -418,5 +419,5 @@ def test_convolution_by_shifted_sums_is_torchs():
 def test_sampling_is_linear_and_its_gradient_exact():
     x = images(rows=2, height=6, width=5, dtype=torch.float64).requires_grad_()
     places = torch.rand(2, 2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 7 - 1
-    assert torch.autograd.gradcheck(lambda z: sampled(z, *places), (x,))
-    assert torch.autograd.gradcheck(lambda z: sampled(z, *places, edge=True), (x,))
+    assert torch.autograd.gradcheck(lambda z: sampled(z, places[0], places[1]), (x,))
+    assert torch.autograd.gradcheck(lambda z: sampled(z, places[0], places[1], edge=True), (x,))

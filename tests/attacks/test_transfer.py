@@ -16,6 +16,7 @@ from attacks.gradient.pieces import Adam, Momentum, Nesterov, gradients
 from attacks.gradient.transfer import Resized, Scaled, Translated, VarianceTuned, di_fgsm, si_fgsm, ti_fgsm
 from attacks.losses import cross_entropy, from_function, probability_margin
 from attacks.models import Averaged
+from attacks.norms import NORMS
 from attacks.rows import Rows
 from attacks.victim import gradient
 
@@ -248,7 +249,7 @@ def test_every_row_of_a_linear_model_falls_just_above_the_optimum_and_none_just_
     model, x, labels = make(2, 20, 60)
     eps = distance(norm, model, x, labels, 1 - labels, 0.0, 1.0)
     for factor, expected in ((1.05, 60), (0.95, 0)):
-        threat = attacks.ThreatModel(attacks.norms.NORMS[norm], factor * eps)
+        threat = attacks.ThreatModel(NORMS[norm], factor * eps)
         result = attacks.run(attack, model, x, labels, threat)
         assert int(result.fooled.sum()) == expected, factor
 
@@ -311,9 +312,9 @@ def test_the_probability_margin_and_its_slope_are_those_of_autograd(dtype, scale
         return 1 + (label - other if goal.targeted else other - label)
 
     found, expected = probability_margin(logits.to(dtype), goal), from_function(plain)(logits, goal)
-    close = {"rtol": 1e-4, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-6, "atol": 1e-12}
-    torch.testing.assert_close(found.value.double(), expected.value, **close)
-    torch.testing.assert_close(found.slope.double(), expected.slope, **close)
+    rtol, atol = (1e-4, 1e-6) if dtype == torch.float32 else (1e-6, 1e-12)
+    torch.testing.assert_close(found.value.double(), expected.value, rtol=rtol, atol=atol)
+    torch.testing.assert_close(found.slope.double(), expected.slope, rtol=rtol, atol=atol)
     assert torch.equal(found.reached, expected.reached)
     assert found.value.dtype == found.slope.dtype == dtype
 
@@ -478,7 +479,7 @@ def test_the_surrogate_is_in_eval_mode_and_left_as_it_was():
     surrogate.train()
     surrogate[2].eval()
     modes = set()
-    surrogate.register_forward_pre_hook(lambda module, _: modes.add((module.training, module[1].training)))
+    surrogate.register_forward_pre_hook(lambda module, _: modes.add((module.training, surrogate[1].training)))
     before = {name: tensor.clone() for name, tensor in surrogate.state_dict().items()}
     luck = torch.get_rng_state()
     for every in (0, 2):

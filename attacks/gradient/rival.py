@@ -1,0 +1,48 @@
+"""Which wrong class is nearest, as the model looks from a point: where untargeted minimal-norm attacks set out to."""
+
+import torch
+from torch import Tensor
+
+from .. import hyperplanes
+from ..rows import Rows
+from ..victim import Answer
+
+
+def towards_nearest(answer: Answer, rows: Rows, count: int) -> tuple[Tensor, Tensor]:
+    """The margin's gradient [b, ...] towards the nearest of the `count` likeliest wrong classes, and the margin [b].
+
+    Nearest is the class whose boundary, linearised at the clean input, is the closest within the box in the threat's
+    norm; the likeliest is often another, and a search that has set out towards it stays with it. Costs a gradient for
+    each class; where the aim is a class already, or `count` is 1, just the one. The query's loss must be the margin.
+    """
+    logits = answer.logits
+    assert logits is not None
+    count = min(count, logits.shape[1] - 1)
+    if rows.aim.targeted or count == 1:
+        return answer.grad(), answer.loss
+    label = rows.aim.labels[:, None]
+    rivals = logits.scatter(1, label, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
+    grad, margin = torch.zeros_like(rows.x), torch.zeros_like(rows.threat.radius)
+    least = torch.full_like(rows.threat.radius, torch.inf)
+    for j in range(count):
+        rival = rivals[:, j : j + 1]
+        slope = torch.zeros_like(logits).scatter_(1, rival, 1.0).scatter_(1, label, -1.0)
+        normal = answer.grad_of(slope)
+        behind = (logits.gather(1, label) - logits.gather(1, rival)).squeeze(1).to(least.dtype)
+        distance = distance_to(rows, normal, behind)
+        closer = (distance < least) | (j == 0)
+        grad = torch.where(closer.view(-1, *[1] * (grad.ndim - 1)), normal, grad)
+        margin, least = torch.where(closer, -behind, margin), torch.where(closer, distance, least)
+    return grad, margin
+
+
+def distance_to(rows: Rows, normal: Tensor, rise: Tensor) -> Tensor:
+    """[b]: from the clean input to the boundary, which lies where normal . (z - x) = rise; inf outside the box."""
+    x, normal, threat = rows.x.flatten(1), normal.flatten(1), rows.threat
+    if threat.norm.name != "l0":
+        z, reached = hyperplanes.nearest(threat.norm.name, x, normal, rise, threat.low, threat.high)
+        return torch.where(reached, threat.norm.size(z - x), torch.inf)
+    gains = (normal * (torch.where(normal > 0, threat.high, threat.low) - x)).nan_to_num(0.0)
+    gained = gains.sort(dim=1, descending=True).values.cumsum(1)
+    needed = (gained < rise[:, None]).sum(1)
+    return torch.where(needed < gains.shape[1], needed + 1.0, torch.inf).to(rise.dtype)
