@@ -8,6 +8,7 @@ from .combine import Cascade, EachTarget, Restarts, Transferred
 from .errors import InputError
 from .gradient.apgd import APGD
 from .gradient.fmn import FMN
+from .gradient.patch import Patch, PatchAttack, train_patch
 from .gradient.pgd import GradientAscent, bim, fgsm, mi_fgsm, ni_fgsm, pgd
 from .loop import Attack, Result
 from .score.square import Square
@@ -27,6 +28,8 @@ __all__ = [
     "Goal",
     "GradientAscent",
     "InputError",
+    "Patch",
+    "PatchAttack",
     "Restarts",
     "Result",
     "Square",
@@ -46,4 +49,5 @@ __all__ = [
     "ni_fgsm",
     "pgd",
     "run",
+    "train_patch",
 ]

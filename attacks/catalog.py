@@ -8,7 +8,9 @@ from torch import nn
 
 from .autoattack import autoattack
 from .combine import EachTarget, Restarts, Transferred
+from .decision.boundary import Boundary
 from .decision.degradations import blur, contrast, salt_and_pepper
+from .decision.hopskipjump import HopSkipJump
 from .decision.noise import gaussian_noise, uniform_noise
 from .decision.pointwise import Pointwise
 from .decision.rays import RayS
@@ -111,6 +113,8 @@ CATALOG: dict[str, Callable[..., Attack]] = {
     "simba": SimBA,
     "one_pixel": OnePixel,
     # decisions only
+    "boundary": Boundary,
+    "hopskipjump": HopSkipJump,
     "rays": RayS,
     "pointwise": Pointwise,
     "uniform_noise": uniform_noise,

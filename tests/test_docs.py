@@ -49,13 +49,13 @@ def test_every_option_of_the_command_is_in_the_api_page():
 
 
 def test_the_readmes_table_says_what_each_attack_sees_knows_and_costs():
-    """`python tests/tables.py` writes it."""
+    """`python docs/tables.py` writes it."""
     assert [row for row in tables.readme_rows() if row not in README.splitlines()] == []
     assert tables.written(tables.README, tables.readme_rows()) == README
 
 
 def test_the_api_page_says_each_attacks_options_and_defaults():
-    """`python tests/tables.py` writes it."""
+    """`python docs/tables.py` writes it."""
     assert [row for row in tables.api_rows() if row not in API.splitlines()] == []
     assert tables.written(tables.API, tables.api_rows()) == API
 

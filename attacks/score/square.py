@@ -1,4 +1,4 @@
-"""Square attack (Andriushchenko et al. 2020, arXiv 1912.00049), for L-inf and L2."""
+"""Square attack (Andriushchenko et al. 2020, arXiv 1912.00049), for L-inf and L2, and for L1 (arXiv 2103.01208)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +10,7 @@ from .. import losses
 from ..card import Card
 from ..errors import InputError
 from ..loop import Search
-from ..norms import per_row
+from ..norms import per_row, row_sum
 from ..rows import Rows
 from ..victim import Access, scores
 
@@ -22,10 +22,11 @@ DRAWN_AT_ONCE = 64
 class Square:
     """Random search: change one random square at a time, keep it where the loss rose. Inputs are [b, C, H, W].
 
-    L-inf recolours the square with +-eps; L2 moves the norm of one square, and what the budget leaves, into another.
+    L-inf recolours the square with +-eps; L2 and L1 move the norm of one square, and what the budget leaves, into
+    another.
     """
 
-    card: ClassVar = Card(Access.SCORES, norms=("linf", "l2"), eps="finite", images=True)
+    card: ClassVar = Card(Access.SCORES, norms=("linf", "l2", "l1"), eps="finite", images=True)
 
     queries: int = 5000
     first_share: float = 0.8  # of the pixels, in the first square
@@ -74,7 +75,7 @@ class Square:
         colour = _sign(luck[:, 4 : 4 + channels])[:, :, None, None] * per_row(rows.threat.radius, rows.x)
         return rows.threat.project(torch.where(inside, rows.x + colour, rows.x_adv))
 
-    # -- L2 --
+    # -- L2 and L1 --
 
     def _tiles(self, rows: Rows) -> Tensor:
         """A grid of little hills of random sign, taken as far as the ball goes."""
@@ -82,7 +83,7 @@ class Square:
         tile = max(1, min(height, width) // 5)
         signs = _sign(rows.uniform(channels, -(-height // tile), -(-width // tile), low=0.0, high=1.0))
         signs = signs.repeat_interleave(tile, 2).repeat_interleave(tile, 3)[:, :, :height, :width]
-        hill = _hill(tile, rows.x)
+        hill = _hill(tile, rows.x, 2)
         hills = hill.repeat(-(-height // tile), -(-width // tile))[:height, :width]
         return rows.threat.reach(signs * hills)
 
@@ -91,20 +92,29 @@ class Square:
         """The norm in square `there` and the budget not yet used go into a hill on square `here`, per channel."""
         _, channels, height, width = rows.x.shape
         side = min(max(side, 3) | 1, height, width)  # odd, for a hill with a summit, and more than one pixel
+        power = 2 if rows.threat.norm.name == "l2" else 1
         delta = rows.x_adv - rows.x
         here = _square(luck[:, 0], luck[:, 1], side, height, width)
         there = _square(luck[:, 2], luck[:, 3], side, height, width)
-        budget = rows.threat.radius.square()
-        unused = (budget - delta.square().flatten(1).sum(1)).clamp_min(0) / channels
-        window = (delta * (here | there)).square().sum((2, 3))  # [b, C]
-        goal = (window + unused[:, None]).sqrt()
-        size_here = (delta * here).square().sum((2, 3)).sqrt()
-        hill = _hill_on(here, side, rows.x) * _sign(luck[:, 4 : 4 + channels])[:, :, None, None]
+        budget = rows.threat.radius**power
+        unused = (budget - row_sum(_powered(delta, power).flatten(1))).clamp_min(0) / channels
+        window = _powered(delta * (here | there), power).sum((2, 3))  # [b, C]
+        goal = _rooted(window + unused[:, None], power)
+        size_here = _rooted(_powered(delta * here, power).sum((2, 3)), power)
+        hill = _hill_on(here, side, rows.x, power) * _sign(luck[:, 4 : 4 + channels])[:, :, None, None]
         new = hill + delta * here / per_row_channel(size_here.clamp_min(1e-12))
-        size = per_row_channel(new.square().sum((2, 3)).sqrt())
+        size = per_row_channel(_rooted(_powered(new, power).sum((2, 3)), power))
         cancelled = size < 1e-3  # a hill on the same hill of the other sign: then the new one alone, lest norm be lost
         new = torch.where(cancelled, hill, new / size.clamp_min(1e-12)) * per_row_channel(goal)
         return rows.threat.project(rows.x + torch.where(here, new, torch.where(there, 0.0, delta)))
+
+
+def _powered(values: Tensor, power: int) -> Tensor:
+    return values.square() if power == 2 else values.abs()
+
+
+def _rooted(values: Tensor, power: int) -> Tensor:
+    return values.sqrt() if power == 2 else values
 
 
 def per_row_channel(values: Tensor) -> Tensor:
@@ -128,19 +138,19 @@ def _square(top: Tensor, left: Tensor, side: int, height: int, width: int) -> Te
     return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
 
 
-def _hill(side: int, like: Tensor) -> Tensor:
-    """[side, side], of norm 1: high in the middle and falling by 1 / k^2 over nested rectangles."""
+def _hill(side: int, like: Tensor, power: int) -> Tensor:
+    """[side, side], of L1 or L2 norm 1 (`power`): high in the middle and falling by 1 / k^2 over nested rectangles."""
     at = torch.arange(side, device=like.device)
     ring = torch.minimum(torch.minimum(at[:, None], at[None, :]), side - 1 - torch.maximum(at[:, None], at[None, :]))
     deepest = (side + 1) // 2
     falls = 1.0 / torch.arange(deepest, 0, -1, device=like.device, dtype=like.dtype).square()
     hill = falls.cumsum(0)[ring]
-    return hill / hill.square().sum().sqrt()
+    return hill / _rooted(_powered(hill, power).sum(), power)
 
 
-def _hill_on(square: Tensor, side: int, like: Tensor) -> Tensor:
+def _hill_on(square: Tensor, side: int, like: Tensor, power: int) -> Tensor:
     """[b, 1, H, W]: the hill, laid on each row's square."""
     y = square.any(3).long().cumsum(2).squeeze(1) - 1  # [b, H]: place within the square
     x = square.any(2).long().cumsum(2).squeeze(1) - 1
-    hill = _hill(side, like)
+    hill = _hill(side, like, power)
     return hill[y.clamp(0, side - 1)[:, :, None], x.clamp(0, side - 1)[:, None, :]][:, None] * square

@@ -26,6 +26,8 @@ SHORT = {
     "spsa": {"steps": 8, "pairs": 5},
     "simba": {"queries": 150},
     "one_pixel": {"pixels": 2, "population": 12, "generations": 6},
+    "boundary": {"queries": 300, "starts": 10},
+    "hopskipjump": {"queries": 300, "evaluations": 30, "starts": 10},
     "rays": {"queries": 150},
     "pointwise": {"queries": 120, "starts": 10},
     "salt_and_pepper": {"grid": 8, "halvings": 4},

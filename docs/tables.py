@@ -1,4 +1,4 @@
-"""The tables of attacks in README.md and docs/api.md, made from the catalogue: `python tests/tables.py` writes them.
+"""The tables of attacks in README.md and docs/api.md, made from the catalogue: `python docs/tables.py` writes them.
 
 tests/test_docs.py holds the pages to them.
 """
