@@ -394,8 +394,7 @@ def test_decisions_that_are_none_are_told_so(x):
 @pytest.fixture
 def onnx_file(tmp_path):
     """A maker of files that hold the classifier `outside`."""
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     def make(batch: Any = "batch", softmax=False, kind=TensorProto.FLOAT, name="model.onnx", inputs=1):

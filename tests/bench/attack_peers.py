@@ -78,6 +78,7 @@ QUERIES = 1000  # of Square
 BOUNDARY_STEPS = 1000
 HOPS = 5
 
+# ART's decision attacks go example by example, for many minutes: they are not the fastest.
 _MAKERS: dict[str, dict[str, Callable[..., Attack]]] = {
     "deepfool": {
         "torchattacks": _torchattacks("DeepFool"),
@@ -91,10 +92,8 @@ _MAKERS: dict[str, dict[str, Callable[..., Attack]]] = {
     },
     "boundary": {
         "foolbox": _foolbox("BoundaryAttack", steps=BOUNDARY_STEPS),
-        "art": _art("BoundaryAttack", targeted=False, max_iter=BOUNDARY_STEPS // 20, batch_size=128),
     },
     "hopskipjump": {
         "foolbox": _foolbox("HopSkipJumpAttack", steps=HOPS),
-        "art": _art("HopSkipJump", max_iter=HOPS, batch_size=128),
     },
 }
