@@ -119,9 +119,9 @@ def test_without_attacks_the_usual_ones_are_run(advgan: Advgan):
 
 
 def test_usual_attacks_that_do_not_suit_are_left_out_and_said_to_be(advgan: Advgan):
-    ended = advgan("audit", *ALWAYS[:4], "--threat", "l1:0.5", "--examples", "2", "--no-curves", "--out", "out")
+    ended = advgan("audit", *ALWAYS[:4], "--threat", "l0:2", "--examples", "2", "--no-curves", "--out", "out")
     assert ended.status == 0
-    assert "square:queries=500 left out" in ended.err
+    assert "apgd and square:queries=500 left out" in ended.err
     assert "square" not in audit_json()["configuration"]["attacks"]
 
 
