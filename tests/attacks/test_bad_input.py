@@ -343,7 +343,7 @@ def test_levels_that_fit_no_grid_are_refused(options):
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("pdg", "pgd"), ("auto_pgd", "apgd"), ("squares", "square"), ("APGD", None)]
+    ("name", "near"), [("pgdd", "pgd"), ("auto_pgd", "apgd"), ("squares", "square"), ("APGD", None)]
 )
 def test_an_unknown_attack_is_told_the_nearest_name(name, near, x, labels):
     message = refusal(name, x=x, goal=labels)
