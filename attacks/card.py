@@ -18,6 +18,7 @@ class Card:
         turns into a radius), "inf" for one that has bounds of its own and no use for a ball.
     images: the inputs must be [B, C, H, W].
     targeted: it can aim at a class.
+    watch: it decides by what the loop saw (`rows.trace`), which the loop then keeps.
     """
 
     access: Access = Access.GRADIENT
@@ -25,6 +26,7 @@ class Card:
     eps: Literal["any", "finite", "inf"] = "any"
     images: bool = False
     targeted: bool = True
+    watch: bool = False
 
     def check(self, attack: object, victim: Victim, rows: Rows) -> None:
         """Raises InputError, which says what the attack can do, where that is not what it was asked."""
@@ -55,6 +57,7 @@ class Card:
             eps=eps,
             images=self.images or other.images,
             targeted=self.targeted and other.targeted,
+            watch=self.watch or other.watch,
         )
 
 

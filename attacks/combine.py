@@ -116,6 +116,8 @@ class Transferred:
             )
         if isinstance(self.attack, Transferred):
             raise InputError("The attack is Transferred already: give the attack that searches on its surrogate.")
+        if card_of(self.attack).watch:
+            raise InputError(f"{type(self.attack).__name__} decides by the victim's own answers: give another attack.")
         if self.every < 0:
             raise InputError(f"every={self.every}: 0 asks the victim at the end, 1 and more every so many answers.")
 

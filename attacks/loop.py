@@ -3,17 +3,19 @@
 import itertools
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from .card import card_of
+from .columns import Columns
 from .errors import InputError
 from .norms import per_row
 from .rows import Rows
 from .threat import Goal, ThreatModel
+from .trace import Seen, Trace
 from .victim import Answer, Query, Spent, Victim, borrowed, check_logits, decision
 
 Search = Generator[Query, Answer, None]
@@ -32,7 +34,7 @@ class Attack(Protocol):
 
 
 @dataclass
-class Result:
+class Result(Columns):
     """B examples, in the order they came."""
 
     x_adv: Tensor  # [B, ...] the input found, or x itself where none was
@@ -42,6 +44,7 @@ class Result:
     backwards: Tensor  # [B] int64 gradients taken
     step: Tensor  # [B] int64 the yield that found x_adv: 0 = already wrong when clean, -1 = none
     passes: Tensor  # [B] int64 forwards and gradients spent when the row was first fooled; -1 = never
+    seen: Seen | None = None  # what the loop saw on the way; None where it was not asked to look
 
     def fooled_within(self, passes: Tensor) -> Tensor:
         """[m] float64: the share of the rows that were fooled after at most so many passes [m] each."""
@@ -49,24 +52,11 @@ class Result:
         return torch.searchsorted(first, passes.to(first), right=True).double() / max(1, len(self.fooled))
 
     @classmethod
-    def nothing_yet(cls, x: Tensor) -> "Result":
+    def nothing_yet(cls, x: Tensor, seen: bool = False) -> "Result":
         zeros = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         size = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
-        return cls(x.clone(), zeros.bool(), size, zeros.clone(), zeros.clone(), zeros - 1, zeros - 1)
-
-    @classmethod
-    def joined(cls, parts: list["Result"]) -> "Result":
-        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
-
-    def keep(self, rows: Tensor) -> "Result":
-        return Result(*(getattr(self, f.name)[rows] for f in fields(self)))
-
-    def put(self, at: Tensor, other: "Result") -> None:
-        for f in fields(self):
-            getattr(self, f.name)[at] = getattr(other, f.name)
-
-    def to(self, device: torch.device) -> "Result":
-        return Result(*(getattr(self, f.name).to(device) for f in fields(self)))
+        columns = (x.clone(), zeros.bool(), size, zeros.clone(), zeros.clone(), zeros - 1, zeros - 1)
+        return cls(*columns, Seen.nothing(x) if seen else None)
 
 
 def run(
@@ -82,6 +72,7 @@ def run(
     compact_below: float = 0.75,
     max_queries: int | None = None,
     max_backwards: int | None = None,
+    watch: bool = False,
 ) -> Result:
     """Attack every row of x [B, ...], all in one batch.
 
@@ -91,14 +82,17 @@ def run(
     compact_below: shrink the batch when no more than this share of it is still at work; 0 never shrinks it.
         The result does not depend on it.
     max_queries, max_backwards: forwards (the clean one included) and gradients that a row may cost; there it stops.
-    A row's counts are what it costs alone: up to its success, or to the attack's end.
+    watch: also tell what was seen on the way (`Result.seen`), as some attacks need for themselves.
+    A row's counts are what it costs alone: up to its success, or to where the attack let it go or ended.
     """
     until = until or getattr(attack, "until", "first")
     ids = torch.arange(len(x), device=x.device) if ids is None else ids
     goal.check(len(x))
     rows = Rows(x, ids, goal, threat.around(x), seed)
-    whole, found = Result.nothing_yet(x), Result.nothing_yet(x)
-    card_of(attack).check(attack, victim, rows)
+    card = card_of(attack)
+    card.check(attack, victim, rows)
+    watch = watch or card.watch
+    whole, found = Result.nothing_yet(x, watch), Result.nothing_yet(x, watch)
     working = torch.ones(len(x), dtype=torch.bool, device=x.device)
     left = len(x)
     costs = Costs(max_queries, max_backwards)
@@ -116,10 +110,13 @@ def run(
                     break
             if step == 0:
                 answer = _clean_answer(victim, x, goal)
+                rows.trace = Trace(rows, answer.logits) if watch and answer.logits is not None else None
             else:
                 query = query._replace(x=rows.threat.shown(query.x))
                 answer = victim.answer(query, rows.goal, rows.aim)
             costs.ask(query, answer)
+            if rows.trace is not None and step:
+                rows.trace.see(rows, query, answer)
             if victim.passes > 1:
                 _confirm(victim, rows, working, query, answer, costs)
             if _judge(found, rows, working, query, answer, step, costs):
@@ -132,10 +129,18 @@ def run(
                 break
             try:
                 query = search.send(answer if step else None)  # type: ignore[arg-type]  # None starts a generator
+                if rows.trace is not None:
+                    rows.trace.feel(rows, answer)
             except (StopIteration, Spent):
                 break
             finally:
                 costs.taken += answer.backwards
+            if rows.leaving is not None:
+                _settle(found, rows, working & rows.leaving, costs)
+                working, rows.leaving = working & ~rows.leaving, None
+                left = int(working.sum())
+                if left == 0:
+                    break
             if left <= compact_below * len(working):
                 whole.put(rows.index, found)
                 at = working.nonzero().squeeze(1)
@@ -177,7 +182,7 @@ def _clean_answer(victim: Victim, x: Tensor, goal: Goal) -> Answer:
     goal.check(len(x), logits.shape[1])
     if logits.shape[1] < 2:
         raise InputError(f"The model has {logits.shape[1]} class; a classifier has at least two.")
-    return Answer(goal.reached(logits.argmax(1)))
+    return Answer(goal.reached(logits.argmax(1)), logits)
 
 
 def _judge(found: Result, rows: Rows, working: Tensor, query: Query, answer: Answer, step: int, costs: "Costs") -> bool:
@@ -223,3 +228,5 @@ def _settle(found: Result, rows: Rows, done: Tensor, costs: Costs) -> None:
     """Write down what the rows [b] bool that are done have cost."""
     found.queries = torch.where(done, costs.asked + rows.confirmed, found.queries)
     found.backwards = torch.where(done, costs.taken, found.backwards)
+    if found.seen is not None and rows.trace is not None:
+        found.seen.put(done, rows.trace.seen.keep(done))

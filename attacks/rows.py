@@ -23,6 +23,8 @@ class Rows:
     aim: Goal  # what the losses climb to; an attack may set it (a target class, say)
     threat: ThreatSet
     confirmed: Tensor  # [b] int64, passes that confirming a randomised victim's successes has cost
+    trace: Any  # the loop's Trace where it was asked for one, else None
+    leaving: Tensor | None  # [b] bool, rows that the attack has let go of since its last query
 
     def __init__(self, x: Tensor, ids: Tensor, goal: Goal, threat: ThreatSet, seed: int = 0):
         self.index = torch.arange(len(x), device=x.device)
@@ -32,6 +34,8 @@ class Rows:
         self.aim = goal
         self.threat = threat
         self.confirmed = torch.zeros_like(ids)
+        self.trace = None
+        self.leaving = None
         self.seed = seed
         self.draws = 0
 
@@ -56,6 +60,10 @@ class Rows:
                 vars(self)[name] = value.keep(rows)
         if shared_aim:
             self.aim = self.goal
+
+    def let_go(self, rows: Tensor) -> None:
+        """The attack will look no further where rows [b] bool are True: they leave before its next query is asked."""
+        self.leaving = rows if self.leaving is None else self.leaving | rows
 
     def uniform(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
         """[b, *shape] in [low, high). Draw the same number of times for every row: the draw's number is shared."""

@@ -79,6 +79,7 @@ class Answer:
         self.logits = logits  # [b, K], detached; None for a decision
         self.backwards = 0  # gradients taken so far
         self.allowed = math.inf  # gradients that may be taken
+        self.pulled: tuple[Tensor, Tensor] | None = None  # the first gradient taken and its slope, of single tries
         self._climb = climb  # of the tries laid end to end
         self._graph = graph  # (leaf x, logits with their graph), laid end to end too
         self._tries = tries
@@ -114,7 +115,10 @@ class Answer:
         (grad,) = torch.autograd.grad(logits, leaf, slope.to(logits.dtype), retain_graph=keep, allow_unused=True)
         if grad is None:  # the graph ends in tensors that the module keeps to itself
             raise InputError(NO_GRADIENT)
-        return grad.nan_to_num_(0.0, 0.0, 0.0)
+        grad.nan_to_num_(0.0, 0.0, 0.0)
+        if self.pulled is None and self._tries is None:
+            self.pulled = slope, grad
+        return grad
 
     def _apart(self, values: Tensor) -> Tensor:
         return values if self._tries is None else values.unflatten(0, (self._tries, -1))

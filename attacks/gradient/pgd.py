@@ -9,8 +9,20 @@ from ..card import Card
 from ..errors import InputError
 from ..loop import Search
 from ..rows import Rows
-from ..victim import Answer, decision, gradient
-from .pieces import Adam, Direction, Momentum, Nesterov, Steepest, View, gradients, start_named, step_length
+from ..victim import Answer, gradient, scores
+from .pieces import (
+    Adam,
+    Direction,
+    Momentum,
+    Nesterov,
+    Start,
+    Steepest,
+    View,
+    gradients,
+    schedule_named,
+    start_named,
+    step_length,
+)
 
 
 @dataclass(frozen=True)
@@ -18,18 +30,21 @@ class GradientAscent:
     """Climb `loss` from `start` by steps of `share` times eps; the threat model says where to stop.
 
     views: what the model is shown instead of the points where gradients are wanted, the first applied first.
+    schedule: how the step's length goes on, "constant" or "cosine" (falling to nothing).
     """
 
     loss: str | losses.Loss = "cross_entropy"
     direction: Direction = field(default_factory=Steepest)
     share: float = 0.1
-    start: str = "random"
+    start: str | Start = "random"
     steps: int = 40
     views: tuple[View, ...] = ()
+    schedule: str = "constant"
 
     def __post_init__(self):
         losses.named(self.loss)
         start_named(self.start)
+        schedule_named(self.schedule)
         if self.steps < 1 or not self.share > 0:
             raise InputError(
                 f"steps={self.steps}, share={self.share}: at least one step of a positive share is needed."
@@ -42,9 +57,11 @@ class GradientAscent:
     def search(self, rows: Rows) -> Search:
         loss = losses.named(self.loss)
         rows.x_adv = start_named(self.start)(rows)
-        rows.length = step_length(rows, self.share)
+        rows.longest = rows.length = step_length(rows, self.share)
+        schedule = schedule_named(self.schedule)
         self.direction.init(rows)
         for step in range(1, self.steps + 1):
+            rows.length = rows.longest * schedule((step - 1) / self.steps)
             shown = self._shown(rows)
             many = shown.ndim > rows.x.ndim
             answer = yield gradient(shown, loss, many)
@@ -52,7 +69,7 @@ class GradientAscent:
                 return  # no more tries could be paid for: the budget is spent
             direction = self.direction.turn(rows, self._pulled(rows, answer, loss, many))
             rows.x_adv = self.direction.move(rows, direction, rows.length, progress=step / self.steps)
-        yield decision(rows.x_adv)
+        yield scores(rows.x_adv)
 
     def _shown(self, rows: Rows) -> Tensor:
         """[b, ...], or [q, b, ...] for more than one try."""

@@ -1,5 +1,6 @@
 """The parts a gradient attack is put together from: where it starts, where it asks and which way it steps."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -36,10 +37,30 @@ def at_random(rows: Rows) -> Tensor:
     return rows.threat.project(rows.x + (far - rows.x) * per_row(share, rows.x))
 
 
+def constant(progress: float) -> float:
+    return 1.0
+
+
+def cosine(progress: float) -> float:
+    """From 1 to 0 along half a wave."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine}
+
+
+def schedule_named(name: str) -> Callable[[float], float]:
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+    return SCHEDULES[name]
+
+
 STARTS: dict[str, Start] = {"input": at_input, "random": at_random}
 
 
-def start_named(name: str) -> Start:
+def start_named(name: str | Start) -> Start:
+    if callable(name):
+        return name
     if name not in STARTS:
         raise unknown("start", name, STARTS)
     return STARTS[name]

@@ -1,5 +1,6 @@
 """Square attack (Andriushchenko et al. 2020, arXiv 1912.00049), for L-inf and L2, and for L1 (arXiv 2103.01208)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +31,7 @@ class Square:
 
     queries: int = 5000
     first_share: float = 0.8  # of the pixels, in the first square
+    start: Callable | None = None
     loss: str | losses.Loss = "margin"
 
     def __post_init__(self):
@@ -40,7 +42,7 @@ class Square:
     def search(self, rows: Rows) -> Search:
         linf = rows.threat.norm.name == "linf"
         propose = self._recoloured if linf else self._moved
-        rows.x_adv = self._stripes(rows) if linf else self._tiles(rows)
+        rows.x_adv = self.start(rows) if self.start else self._stripes(rows) if linf else self._tiles(rows)
         loss = losses.named(self.loss)
         answer = yield scores(rows.x_adv, loss)
         rows.best = answer.loss
