@@ -16,10 +16,9 @@ __all__ = ["CHECKS", "Finding", "examine"]
 
 Check = Callable[[Look], list[Finding]]
 
-OF_TYPES: dict[str, Check] = {"types": data.input_type}
+OF_TYPES: dict[str, Check] = {"types": data.input_type, "non-finite inputs": data.finite_inputs}
 OF_DATA: dict[str, Check] = {
     "labels": data.label_type,
-    "non-finite inputs": data.finite_inputs,
     "bounds": data.bounds,
     "range": data.used_range,
     "constant inputs": data.constant_inputs,
@@ -86,12 +85,9 @@ def examine(
 
 def _found(look: Look) -> list[Finding]:
     found = _asked(OF_TYPES, look)
-    if found:
+    if look.data.dtype not in data.TYPES or not len(look.x):
         return found
-    found += _asked(OF_DATA, look)
-    if not len(look.x):
-        return found
-    found += _asked(OF_THE_MODEL, look)
+    found += _asked(OF_DATA, look) + _asked(OF_THE_MODEL, look)
     if not look.usable:
         return found
     logits = _asked(OF_LOGITS, look)

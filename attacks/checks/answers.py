@@ -51,7 +51,8 @@ def _scaled(look: Look, labels: Tensor) -> Finding | None:
             continue
         now = logits.argmax(1) == labels
         gained, lost = int((now & ~right).sum()), int((right & ~now).sum())
-        if gained >= ENOUGH and tail(gained, gained + lost, 0.5) < SURE and 2 * int(now.sum()) > len(now):
+        better = int(now.sum()) > max(1.5 * int(right.sum()), len(now) / 2)
+        if better and gained >= ENOUGH and tail(gained, gained + lost, 0.5) < SURE:
             text = f"The scaling of the inputs seems off: the model is right for {int(right.sum())} of {len(right)}, "
             return Finding("normalisation", "warning", f"{text}and for {int(now.sum())} once {what}.", remedy)
     return None
@@ -90,7 +91,8 @@ def _near_chance(look: Look, labels: Tensor) -> Finding | None:
 
 def _never_predicted(look: Look, labels: Tensor) -> Finding | None:
     counts = torch.bincount(labels.clamp_min(0))
-    missing = [k for k in range(len(counts)) if counts[k] >= 5 and not bool((look.predicted == k).any())]
+    often = (counts[: look.logits.shape[1]] >= 5).nonzero().squeeze(1).tolist()
+    missing = [k for k in often if not bool((look.predicted == k).any())]
     if not missing:
         return None
     text = f"Never predicted, though five or more examples are labelled so: {', '.join(map(str, missing))}."

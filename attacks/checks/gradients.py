@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .finding import Finding, graded, number
-from .look import Look
+from .look import TRUE, Look
 
 FEW = 16  # examples for all that takes more than one pass
 STEPS = (2.0**-12, 2.0**-15)  # of finite differences, as shares of the bounds: kinks spoil the larger one, rounding
@@ -57,7 +57,7 @@ class Duel:
 
     def random(self, draw: int) -> Tensor:
         """[b, ...] in [0, 1)."""
-        generator = torch.Generator().manual_seed(self.look.seed + draw)
+        generator = torch.Generator().manual_seed((self.look.seed + draw) % 2**63)
         return torch.rand(self.x.shape, generator=generator).to(self.x)
 
     def beside(self) -> tuple[Tensor, Tensor]:
@@ -81,7 +81,7 @@ def gradients(look: Look) -> list[Finding]:
     except Exception as error:  # autograd's, or whatever the model's own code raises
         return [_none(error)]
     broken = _not_finite(slope) + _zero(slope)
-    if look.is_random or any(finding.severity == "warning" for finding in broken):
+    if look.is_random or look.company > TRUE or any(finding.severity == "warning" for finding in broken):
         return broken
     with _all_digits():
         return broken + _beside(duel.few())

@@ -18,6 +18,7 @@ from ..victim import borrowed
 
 ROWS = 64  # examples that the model is asked about
 ALONE = 8  # of them, shown by themselves too
+TRUE = 1e-2  # share of the logits' spread from which a row's company changes its answer beyond any rounding
 MOST = 20  # forward passes of all rows; where there are more than FEW, at most 12
 HALF = (torch.bfloat16, torch.float16)
 
@@ -159,6 +160,15 @@ class Look:
         """The largest difference, as a share of the spread; where it may be rounding, 0."""
         largest = float((one - other).abs().max()) if one.shape == other.shape else torch.inf
         return largest / max(self.spread, TINY) if largest > self.rounding else 0.0
+
+    @cached_property
+    def company(self) -> float:
+        """How far answers move with the rows beside them, as a share of the spread; inf where a row has none alone."""
+        alone = [row for row in self.alone if row is not None and row.shape == self.logits[:1].shape]
+        if len(alone) < len(self.alone) or self.turned is None:
+            return torch.inf
+        together = self.logits[: len(alone)]
+        return max(self.apart(together, torch.cat(alone)), self.apart(self.logits, self.turned))
 
     @cached_property
     def is_random(self) -> bool:

@@ -1,13 +1,11 @@
 """Is the model a function of each input alone: in eval mode, the same each time, whatever is beside it?"""
 
-import torch
 from torch import nn
 
 from .finding import Finding, named
-from .look import Look
+from .look import TRUE, Look
 
-TRUE = 1e-2  # share of the logits' spread from which a row's company changes its answer beyond any rounding
-EXACT = 1e-4  # below it is what float32 does
+EXACT = 1e-4  # share of the logits' spread; what float32 rounds is less
 
 
 def mode(look: Look) -> list[Finding]:
@@ -77,8 +75,8 @@ def batch_statistics(look: Look) -> list[Finding]:
     if not names:
         return []
     text = (
-        f"{len(names)} BatchNorm {'layer has' if len(names) == 1 else 'layers have'} no running statistics "
-        f"({named(names)}): each answer depends on the other rows of the batch, in eval mode too."
+        f"BatchNorm without running statistics ({named(names)}): each answer depends on the other rows of the batch, "
+        "in eval mode too."
     )
     return [
         Finding("batch_statistics", "fatal", text, "Use track_running_stats=True, or a norm that looks at one row.")
@@ -97,11 +95,7 @@ def company(look: Look) -> list[Finding]:
     if any(row is None or row.shape != look.logits[:1].shape for row in look.alone):
         text = "The model cannot take one row by itself, and attacks shrink the batch to the rows that still stand."
         return [Finding("not_alone", "fatal", text, "Keep the batch axis in forward: flatten(1) instead of squeeze().")]
-    alone = torch.cat([row for row in look.alone if row is not None])
-    turned = look.turned
-    apart = max(
-        look.apart(look.logits[: len(alone)], alone), torch.inf if turned is None else look.apart(look.logits, turned)
-    )
+    apart = look.company
     if apart > TRUE:
         text = (
             f"The model answers an input differently beside others: logits move by up to {100 * apart:.2g} % of their "
