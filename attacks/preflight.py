@@ -27,7 +27,6 @@ OF_DATA: dict[str, Check] = {
 }
 OF_THE_MODEL: dict[str, Check] = {
     "logits": outputs.output,
-    "train mode": manners.mode,
     "in-place changes": manners.input_kept,
     "batch statistics": manners.batch_statistics,
 }
@@ -38,6 +37,7 @@ OF_LOGITS: dict[str, Check] = {
     "saturation": outputs.saturation,
     "scale": outputs.scale,
     "classes": outputs.classes,
+    "train mode": manners.mode,
     "randomness and state": manners.repeats,
     "dependence on other rows": manners.company,
 }
@@ -78,7 +78,7 @@ def examine(
             raise InputError(f"A bound is {there}; a number, or one per feature {needed}, is needed.") from None
     look = Look(model, x, labels, bounds, seed)
     with borrowed(model, seed):
-        found = list(_found(look))
+        found = _found(look)
     order = ("fatal", "warning", "note")
     return sorted(found, key=lambda finding: order.index(finding.severity))
 

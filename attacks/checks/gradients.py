@@ -15,9 +15,10 @@ from .finding import Finding, graded, number
 from .look import TRUE, Look
 
 FEW = 16  # examples for all that takes more than one pass
-STEPS = (2.0**-12, 2.0**-15)  # of finite differences, as shares of the bounds: kinks spoil the larger one, rounding
-# the smaller, and of the two the better one counts
-APART = 2.0**-10  # as a share of the bounds, how far a point is moved off the data, lest it lie on a kink of the model
+# Shares of the bounds. Points are moved off the data, lest they lie on kinks (equal pixels under max pooling). Of two
+# steps of finite differences the larger suffers from kinks and the smaller from rounding: the better one counts.
+APART = 2.0**-10
+STEPS = (2.0**-12, 2.0**-15)
 BLACK_BOX = "attacks that use no gradients (square, hopskipjump)"
 
 
@@ -50,7 +51,7 @@ class Duel:
         """[b, d] float64: the gradient of the margin. Raises whatever autograd or the model does."""
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            output = self.look.ask(leaf)
+            output = self.look.model(self.look.given(leaf))
             assert isinstance(output, Tensor)
             (slope,) = torch.autograd.grad(self.margin(output).sum(), leaf)
         return slope.flatten(1).double()

@@ -12,7 +12,6 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from ..norms import TINY
 from ..threat import Bound
 from ..victim import borrowed
 
@@ -46,7 +45,6 @@ class Look:
         chosen = finite[places.round().long()]
         self.x = x[chosen].detach().to(self.device)  # [b, ...], spread over the data, which may be sorted
         self.labels = labels[chosen.to(labels.device)].to(self.device) if fitting(labels, len(x)) else None  # [b] int64
-        self.rows = 0  # shown to the model so far, over all passes
 
     # -- data --
 
@@ -64,15 +62,14 @@ class Look:
 
     # -- answers --
 
-    def ask(self, x: Tensor) -> object:
-        """Whatever the model returns for x, of which it is given a copy in the type that attacks give it."""
-        self.rows += len(x)
-        return self.model(x.clone().to(self.dtype if self.dtype in HALF else x.dtype))
+    def given(self, x: Tensor) -> Tensor:
+        """A copy of x for the model, in the type that attacks hand it over in."""
+        return x.clone().to(self.dtype if self.dtype in HALF else x.dtype)
 
     def logits_at(self, x: Tensor) -> Tensor | None:
         """[b, K], at least float32; None where the model raises, or gives anything else."""
         try:
-            output = self.ask(x)
+            output = self.model(self.given(x))
         except torch.OutOfMemoryError:
             raise
         except Exception:  # whatever the model's own code raises
@@ -81,9 +78,8 @@ class Look:
 
     @cached_property
     def first(self) -> First:
-        given = self.x.clone().to(self.dtype if self.dtype in HALF else self.x.dtype)
+        given = self.given(self.x)
         kept, before = given.clone(), {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        self.rows += len(given)
         try:
             output: object = self.model(given)
         except torch.OutOfMemoryError:
@@ -159,7 +155,7 @@ class Look:
     def apart(self, one: Tensor, other: Tensor) -> float:
         """The largest difference, as a share of the spread; where it may be rounding, 0."""
         largest = float((one - other).abs().max()) if one.shape == other.shape else torch.inf
-        return largest / max(self.spread, TINY) if largest > self.rounding else 0.0
+        return largest / max(self.spread, torch.finfo(torch.float32).tiny) if largest > self.rounding else 0.0
 
     @cached_property
     def company(self) -> float:

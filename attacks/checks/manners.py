@@ -9,32 +9,22 @@ EXACT = 1e-4  # share of the logits' spread; what float32 rounds is less
 
 
 def mode(look: Look) -> list[Finding]:
-    """A train mode that matters, or half a one."""
-    training = [name for name, _, flag in look.flags if flag]
+    """A train mode, or half a one, in which the answers are others."""
+    training = [name or "the whole" for name, _, flag in look.flags if flag]
     if not training:
         return []
-    given = look.as_given if look.usable else None
-    if look.usable and given is not None and look.apart(look.logits, given) == 0:
-        return []
-    whole = len(training) == len(look.flags)
-    where = (
-        ""
-        if whole
-        else f" in {len(training)} of {len(look.flags)} modules ({named([n or 'itself' for n in training])})"
-    )
-    if not look.usable:
-        effect = "."
-    elif given is None:
-        effect = ", and raises in it for these inputs."
-    else:
+    given = look.as_given
+    if given is None:
+        effect = "raises in it"
+    elif look.apart(look.logits, given) > 0:
         changed = int((given.argmax(1) != look.predicted).sum())
-        effect = f", and answers otherwise in it ({changed} of {len(given)} predictions change)."
+        effect = f"answers otherwise in it ({changed} of {len(given)} predictions change)"
+    else:
+        return []
+    some = f" in {len(training)} of {len(look.flags)} modules ({named(training)})"
+    where = some if len(training) < len(look.flags) else ""
     remedy = "Attacks put it in eval mode and back; call model.eval() before its accuracy is measured elsewhere."
-    return [
-        Finding(
-            "train_mode", "warning" if look.usable else "note", f"The model is in train mode{where}{effect}", remedy
-        )
-    ]
+    return [Finding("train_mode", "warning", f"The model is in train mode{where}, and {effect}.", remedy)]
 
 
 def input_kept(look: Look) -> list[Finding]:
