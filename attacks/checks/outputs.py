@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..victim import are_probabilities
 from .finding import Finding, graded, number
-from .look import Look
+from .look import HALF, Look
 
 UNDERFLOW = 88.0  # exp(-88) is the last that float32 has in full: a lead beyond it leaves the softmax no slope
 TINY_SPREAD = 0.01  # logits that lie no further apart: the softmax weighs all classes alike
@@ -38,9 +38,9 @@ def output(look: Look) -> list[Finding]:
 def _raised(look: Look, error: Exception) -> Finding:
     shape = ", ".join(map(str, look.x.shape[1:]))
     why = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
-    if look.dtype not in (None, look.x.dtype) and "dtype" in why.lower():
+    if look.dtype not in (None, look.x.dtype, *HALF):
         have, want = (str(dtype).removeprefix("torch.") for dtype in (look.x.dtype, look.dtype))
-        remedy = f"The model is {want} and the inputs are {have}: convert one, say x.to(torch.{want})."
+        remedy = f"The model is {want} and the inputs are {have}: convert it, model.to(torch.{have}), or them."
     else:
         remedy = "Give it inputs of the shape and range that it was trained on, or mend its forward."
     return Finding("raises", "fatal", f"The model cannot take inputs [b, {shape}]: {why.rstrip('.')}.", remedy)

@@ -441,6 +441,27 @@ def test_a_fault_comes_with_its_counts_and_its_remedy():
             assert finding.text[0].isupper()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("float64", "convert it, model.to(torch.float32), or them."),
+        ("BatchNorm at work", "The model is in train mode in 1 of 11 modules (norm), and answers otherwise in it"),
+        ("dropout at work", "The model is in train mode, and answers otherwise in it"),
+        ("batch statistics", "BatchNorm without running statistics (norm)"),
+        ("state", "changes the model's buffers (passes), and with them its answers."),
+        ("some zero", "The gradient is exactly zero for"),
+        ("raises", "The model cannot take inputs [b, 1, 8, 8]: shapes cannot be multiplied."),
+        ("made for 0 to 255", "once they run to 255."),
+        ("no normalisation", "once they are standardised"),
+        ("detached", "No gradient reaches the input"),
+        ("labels from -1", "Labels seem one too low"),
+    ],
+)
+def test_a_finding_says_what_it_saw(name: str, said: str):
+    found = examine(MODELS[name][0](), X, Y)
+    assert said in " ".join(f"{finding.text} {finding.remedy}" for finding in found)
+
+
 def test_the_worst_comes_first():
     found = examine(Around(after=lambda z: z + 1e-1 * z.mean(0)), X * 0.99, Y)
     assert [finding.severity for finding in found] == ["fatal", "note"]

@@ -30,6 +30,7 @@ def probabilities(): return Net(lambda x: x, lambda z: z.softmax(1))
 def huge(): return Net(lambda x: x, lambda z: 1e4 * z)
 def logs(): return Net(lambda x: x, lambda z: z.log_softmax(1))
 def together(): return Net(lambda x: x, lambda z: z - 0.1 * z.mean(0))
+def shuffled(): return Net(lambda x: x, lambda z: z[:, [3, 7, 1, 0, 8, 9, 2, 4, 6, 5]])
 def broken(): return Net(lambda x: x[:, 0, 0], lambda z: z)
 """
 
@@ -155,6 +156,20 @@ def test_a_note_is_written_down_and_no_doubt(advgan: Advgan):
     about = audited(advgan, "logs")
     assert [finding["code"] for finding in about["preflight"]["logs"]] == ["log_probabilities"]
     assert not any("logarithms" in doubt["text"] for doubt in about["doubts"])
+
+
+def test_a_fatal_finding_that_stops_no_audit_stands_first_among_its_doubts(advgan: Advgan):
+    about = audited(advgan, "together")
+    (finding,) = about["preflight"]["together"]
+    assert (finding["code"], finding["severity"]) == ("rows_interact", "fatal")
+    assert about["doubts"][0]["severity"] == "fatal"
+    assert '<li class="warning"><p class="badge">fatal</p>' in Path("together", "report.html").read_text()
+
+
+def test_what_the_rows_tell_of_all_examples_is_not_said_twice(advgan: Advgan):
+    about = audited(advgan, "shuffled")
+    assert [finding["code"] for finding in about["preflight"]["shuffled"]] == ["near_chance"]
+    assert sum("guessing" in doubt["text"] for doubt in about["doubts"]) == 1
 
 
 def test_nothing_found_is_written_down_too(advgan: Advgan):
