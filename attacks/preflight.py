@@ -76,9 +76,10 @@ def examine(
         except RuntimeError:
             there, needed = tuple(bound.shape), tuple(x.shape[1:])
             raise InputError(f"A bound is {there}; a number, or one per feature {needed}, is needed.") from None
-    look = Look(model, x, labels, bounds, seed)
-    with borrowed(model, seed):
-        found = _found(look)
+    with torch.inference_mode(False), torch.no_grad():  # what is made under inference mode takes part in no gradient
+        look = Look(model, x, labels, bounds, seed)
+        with borrowed(model, seed):
+            found = _found(look)
     order = ("fatal", "warning", "note")
     return sorted(found, key=lambda finding: order.index(finding.severity))
 

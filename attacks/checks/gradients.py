@@ -105,7 +105,7 @@ def _none(error: Exception) -> Finding:
         "no_gradient",
         "warning",
         f"No gradient reaches the input ({_first_line(error)}).",
-        f"Remove detach, no_grad and numpy from the way from input to logits, put attacks.models.BPDA round what has "
+        f"Remove detach, no_grad, inference_mode and numpy from the way to the logits, put attacks.models.BPDA round what has "
         f"no derivative, or use {BLACK_BOX}.",
     )
 

@@ -409,6 +409,22 @@ def test_the_model_and_the_callers_state_are_left_as_they_were():
     assert x.grad is None
 
 
+@pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
+def test_it_may_be_called_where_no_gradients_are_taken(context: Callable):
+    model, stepped = zoo.load()["digits_robust"], MODELS["straight through"][0]()
+    with context():
+        assert examine(model, X * 1, Y * 1) == []
+        assert told(examine(stepped, X, Y)) == {"wrong_gradient": "warning"}
+
+
+def test_bounds_may_be_given_per_feature_of_images():
+    bounds = (torch.zeros(1, 8, 8), torch.tensor(1.0))
+    assert examine(zoo.load()["digits_robust"], X, Y, bounds=bounds) == []
+    assert examine(zoo.load()["digits_robust"], X.clone().requires_grad_(), Y, bounds=(-torch.inf, torch.inf)) == []
+    short = (torch.zeros(1, 8, 8), torch.full((1, 1, 8), 0.9))
+    assert "outside_bounds" in told(examine(zoo.load()["digits_robust"], X, Y, bounds=short))
+
+
 @pytest.mark.parametrize("name", ["dropout at work", "other labels", "no normalisation", "straight through"])
 def test_it_costs_no_more_passes_than_it_says(name: str):
     rows = []
