@@ -105,8 +105,8 @@ def _none(error: Exception) -> Finding:
         "no_gradient",
         "warning",
         f"No gradient reaches the input ({_first_line(error)}).",
-        f"Remove detach, no_grad, inference_mode and numpy from the way to the logits, put attacks.models.BPDA round what has "
-        f"no derivative, or use {BLACK_BOX}.",
+        "Take detach, no_grad, inference_mode and numpy off the way to the logits, put attacks.models.BPDA round what "
+        f"has no derivative, or use {BLACK_BOX}.",
     )
 
 
