@@ -227,11 +227,16 @@ def check_logits(logits: Tensor) -> None:
     if not bool(logits.isfinite().all()):
         bad = int((~logits.isfinite()).any(1).sum())
         raise InputError(f"The model gives NaN or inf for {bad} of {len(logits)} clean inputs; mend the model first.")
-    if bool((logits >= 0).all()) and bool(((logits.double().sum(1) - 1).abs() < 1e-3).all()):
+    if are_probabilities(logits):
         raise InputError(
             "The model returns probabilities (no entry is negative and each row sums to 1); attacks need logits. "
             "Drop the softmax, or wrap the model in attacks.models.LogProbabilities."
         )
+
+
+def are_probabilities(scores: Tensor) -> bool:
+    """Whether no entry [b, K] is negative and each row sums to 1."""
+    return bool((scores >= 0).all()) and bool(((scores.double().sum(1) - 1).abs() < 1e-3).all())
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import attacks as catalogue
 from attacks import Attack, Goal, Result, ThreatModel, Victim
 from attacks.errors import InputError
+from attacks.preflight import Finding, examine
 from attacks.victim import borrowed, check_logits
 from reports import record
 from reports.answers import Answers
@@ -24,6 +25,7 @@ from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
 
 SMALL = 256  # numbers in an input
+TOLD_BY_ROWS = {"near_chance"}  # findings that reports.doubts draws from all of the examples
 CURVE = "fmn"  # finds the smallest perturbation, and so a whole curve over eps in one run
 
 Progress = Callable[[int, int, str], None]  # (done, of how many, what is being done)
@@ -121,6 +123,7 @@ def audit(
                 "sha256": seen.hexdigest(),
             },
             "models": {one.name: {"sha256": state_hash(one.model), "parameters": one.parameters} for one in each},
+            "preflight": {one.name: [asdict(finding) for finding in one.findings or []] for one in each},
             "doubts": [doubt for one in each for doubt in one.doubts],
         }
         return writer.finish(about)
@@ -134,6 +137,7 @@ class _Audited:
         self.victim = Victim(model)
         self.gallery = Gallery(name)
         self.doubts: list[dict[str, Any]] = []
+        self.findings: list[Finding] | None = None  # None until the first batch has been looked at
         self.skipped: set[str] = set()  # norms without a curve
         self.unsure = 0  # verdicts that a plain pass did not bear out
         self.classes = 0
@@ -141,6 +145,9 @@ class _Audited:
 
     def audit_batch(self, batch: Batch) -> None:
         clean = self._clean(batch)
+        if self.findings is None:
+            self.findings = examine(self.model, batch.x, batch.labels, seed=self.plan.seed)
+            self.doubts += [_doubted(self.name, finding) for finding in self.findings if _is_doubt(finding)]
         for text, threat in self.plan.threats.items():
             shown = Smallest(batch)
             for name, attack in self.plan.attacks.items():
@@ -264,6 +271,19 @@ class _Audited:
         }
         arrays = {name: tensor.cpu().numpy() for name, tensor in columns.items()}
         self.writer.add_curve(self.name, norm, CURVE, **arrays, seconds=seconds)
+
+
+def _is_doubt(finding: Finding) -> bool:
+    return finding.severity != "note" and finding.code not in TOLD_BY_ROWS
+
+
+def _doubted(model: str, finding: Finding) -> dict[str, Any]:
+    return {
+        "model": model,
+        "threat": None,
+        "severity": finding.severity,
+        "text": f"{finding.text} {finding.remedy}",
+    }
 
 
 def _take_back(result: Result, rows: Tensor, x: Tensor, wrong: Tensor) -> None:

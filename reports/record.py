@@ -193,8 +193,8 @@ class Writer:
     def finish(self, about: dict[str, Any]) -> Audit:
         """Compute the summary, write every file, and move the folder to its place.
 
-        about: "configuration", "versions", "data", "models" {name: {"sha256", "parameters"}}, and, where the caller
-        has doubts of its own, "doubts".
+        about: "configuration", "versions", "data", "models" {name: {"sha256", "parameters"}}, "preflight" {name:
+        findings} and, where the caller has doubts of its own, "doubts".
         """
         from reports import html
 
@@ -209,7 +209,7 @@ class Writer:
         curves = pd.read_parquet(self._partial / "curves.parquet")
         whole = {
             "format": FORMAT,
-            **{name: about.get(name, {}) for name in ("configuration", "versions", "data")},
+            **{name: about.get(name, {}) for name in ("configuration", "versions", "data", "preflight")},
             "models": summary.numbers(about, rows, curves, files),
             "doubts": [*about.get("doubts", []), *doubts.doubts(about, rows, curves)],
         }

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from reports.record import Audit
 
 
+SEVERITIES = {"fatal": "bold red", "warning": "bold yellow", "note": "bold"}
+
+
 def table(audit: "Audit") -> RenderableType:
     """Everything that is worth a look before the page is opened; for `rich.console.Console().print`."""
     models = audit.about["models"]
@@ -100,7 +103,7 @@ def doubts(audit: "Audit") -> RenderableType:
         merged.setdefault((doubt["severity"], doubt["text"]), []).append(about)
     parts: list[RenderableType] = [Text("What to doubt", style="bold")]
     for (severity, text), about in merged.items():
-        line = Text(f"{severity}: ", style="bold yellow" if severity == "warning" else "bold", overflow="fold")
+        line = Text(f"{severity}: ", style=SEVERITIES[severity], overflow="fold")
         scope = ", ".join(filter(None, dict.fromkeys(about)))
         line.append(f"{scope}: " if scope else "", style="not bold dim").append(text, style="not bold default")
         parts.append(Padding(line, (0, 0, 0, 2)))

@@ -42,10 +42,20 @@ def test_every_loss_and_every_module_to_put_round_a_model_is_in_the_api_page():
 
 
 def test_every_option_of_the_command_is_in_the_api_page():
-    command = typer.main.get_command(cli.app).commands["audit"]  # type: ignore[attr-defined]
-    options = [text for option in command.params for text in (*option.opts, *option.secondary_opts)]
-    assert "--fail-under" in options
-    assert [text for text in options if f"`{text}`" not in API] == []
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    for name in ("audit", "doctor"):
+        section = API.partition(f"### `advgan {name}`")[2].partition("###")[0]
+        options = [text for option in commands[name].params for text in (*option.opts, *option.secondary_opts)]
+        assert "--model" in options
+        assert [text for text in options if f"`{text}`" not in section] == []
+
+
+def test_every_finding_of_the_preflight_is_in_the_api_page():
+    files = (ROOT / "attacks" / "checks").glob("*.py")
+    codes = {code for file in files for code in re.findall(r'Finding\(\s*"(\w+)"', file.read_text(encoding="utf-8"))}
+    assert "one_logit" in codes
+    section = API.partition("## Before an attack")[2].partition("\n## ")[0]
+    assert [code for code in codes if code not in section] == []
 
 
 def test_the_readmes_table_says_what_each_attack_sees_knows_and_costs():

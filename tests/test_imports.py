@@ -18,8 +18,8 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.threat"},
     {"attacks.losses", "attacks.rows", "attacks.models"},
     {"attacks.victim"},
-    {"attacks.card"},
-    {"attacks.loop"},
+    {"attacks.card", "attacks.checks"},
+    {"attacks.loop", "attacks.preflight"},
     {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial"},
     {"attacks.combine"},
     {"attacks.autoattack"},
@@ -33,6 +33,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.summary", "reports.reproduce"},
     {"reports.doubts", "reports.figures", "reports.provenance"},
     {"reports.html", "reports.text"},
+    {"reports.doctor"},
     {"reports.record"},  # the last page of a record is the report itself
     {"reports.gallery"},
     {"reports.audit"},
