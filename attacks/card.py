@@ -45,6 +45,15 @@ class Card:
         if self.eps == "inf" and bool(rows.threat.eps.isfinite().any()):
             raise InputError(f"{name} has bounds of its own and stays in no ball: give the threat {norm}:inf.")
 
+    def fits(self, rows: Rows) -> bool:
+        """Whether such an attack is made for these rows, whatever the victim reveals."""
+        return (
+            rows.threat.norm.name in self.norms
+            and (not self.images or rows.x.ndim == 4)
+            and (self.targeted or not rows.goal.targeted)
+            and self.eps != "inf"
+        )
+
     def also(self, other: "Card") -> "Card":
         """The card of both together."""
         eps = other.eps if self.eps == "any" else self.eps

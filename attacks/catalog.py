@@ -36,6 +36,7 @@ from .score.simba import SimBA
 from .score.square import Square
 from .spatial.corruptions import Corruptions
 from .spatial.rotate_translate import RotateTranslate
+from .verdict import Effort, Verdict
 
 
 def pma(steps: int = 100) -> APGD:
@@ -68,6 +69,12 @@ def fab_t(steps: int = 100, targets: int = 9) -> EachTarget:
     return EachTarget(FAB(steps), targets)
 
 
+def verdict(effort: Effort = "standard", rounds: int = 16, queries: int = 5000) -> Verdict:
+    """Does an example stand? Passes go where they may still change the answer (see `attacks.verdict`)."""
+    others = [CATALOG[name] for name in CATALOG if name not in ("verdict", "transferred")] if effort == "exhaustive" else []
+    return Verdict(effort, rounds, queries, tuple(make() for make in others))
+
+
 def pgd_restarts(times: int = 5, steps: int = 40, share: float = 0.1, loss: str = "cross_entropy") -> Restarts:
     """PGD from several random starts (arXiv 1706.06083)."""
     return Restarts(pgd(steps, share, loss), times)
@@ -92,6 +99,7 @@ CATALOG: dict[str, Callable[..., Attack]] = {
     "pma": pma,
     "apgd_t": apgd_t,
     "autoattack": autoattack,
+    "verdict": verdict,
     # gradients, for the smallest perturbation
     "fmn": FMN,
     "ddn": DDN,

@@ -37,13 +37,14 @@ class Seen(Columns):
     risen: Tensor  # [B] what they brought
     agreed: Tensor  # [B] sum of the cosines of the gradients before and after them
     stage: Tensor  # [B] int64: of a cascade, the last stage that the row came to
+    noted: Tensor  # [B] int64: doubts that the attack itself noted, as in `attacks.doubts`
 
     @classmethod
     def nothing(cls, like: Tensor) -> "Seen":
         """Nothing seen yet; like: [B, ...]."""
         zeros = torch.zeros(len(like), dtype=like.dtype, device=like.device)
         none, no = zeros.long(), zeros.bool()
-        columns = (zeros, zeros, zeros, no, no, none, none, zeros, none, zeros, zeros, zeros, none)
+        columns = (zeros, zeros, zeros, no, no, none, none, zeros, none, zeros, zeros, zeros, none, none)
         return cls(*(column.clone() for column in columns))
 
     @property

@@ -13,7 +13,7 @@ from ..loop import Search
 from ..norms import L1, per_row
 from ..rows import Rows
 from ..victim import Answer, gradient
-from .pieces import start_named, step_length
+from .pieces import Start, start_named, step_length
 
 WIDENED = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # L1: the ball is 3 eps wide for the first 30 % of the steps, and so on
 
@@ -29,7 +29,7 @@ class APGD:
 
     steps: int = 100
     loss: str | losses.Loss = "cross_entropy"
-    start: str = "random"
+    start: str | Start = "random"
     rho: float = 0.75  # a stretch with fewer rises than this share is a stall
     inertia: float = 0.25  # share of the last move carried into the next
 

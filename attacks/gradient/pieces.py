@@ -37,6 +37,31 @@ def at_random(rows: Rows) -> Tensor:
     return rows.threat.project(rows.x + (far - rows.x) * per_row(share, rows.x))
 
 
+def far_off(rows: Rows) -> Tensor:
+    """In a random direction as far as the threat set goes; in L-inf, a random corner."""
+    drawn = rows.normal(*rows.x.shape[1:])
+    return rows.threat.reach(drawn.sign() if rows.threat.norm.name == "linf" else drawn)
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """As far off, in blocks of one value, `cells` of them along an image's shorter side: what convolutions answer to.
+
+    Other shapes than [b, C, H, W] have no blocks.
+    """
+
+    cells: int
+
+    def __call__(self, rows: Rows) -> Tensor:
+        if rows.x.ndim != 4:
+            return far_off(rows)
+        channels, height, width = rows.x.shape[1:]
+        side = max(1, min(height, width) // self.cells)
+        drawn = rows.normal(channels, -(-height // side), -(-width // side))
+        drawn = drawn.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :height, :width]
+        return rows.threat.reach(drawn.sign() if rows.threat.norm.name == "linf" else drawn)
+
+
 def constant(progress: float) -> float:
     return 1.0
 
@@ -122,6 +147,25 @@ class View(Protocol):
     def pull(self, rows: Rows, grads: Tensor) -> Tensor:
         """[m * p, b, ...] -> [p, b, ...]: the gradients of the mean over the sights in the points themselves."""
         ...
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """Each point `copies` times, strewn by `share` of eps: the mean gradient of a model that is random or rough."""
+
+    images: ClassVar[bool] = False
+
+    copies: int = 8
+    share: float = 0.1
+
+    def show(self, rows: Rows, points: Tensor) -> Tensor:
+        strewn = rows.uniform(self.copies, *rows.x.shape[1:]).transpose(0, 1)
+        within = per_row(step_length(rows, self.share), rows.x)
+        low, high = (bound.view_as(rows.x) for bound in (rows.threat.low, rows.threat.high))
+        return torch.cat([(points + one * within).clamp(low, high) for one in strewn])
+
+    def pull(self, rows: Rows, grads: Tensor) -> Tensor:
+        return grads.unflatten(0, (self.copies, -1)).mean(0)
 
 
 @dataclass(frozen=True)

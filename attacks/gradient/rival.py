@@ -1,5 +1,7 @@
 """Which wrong class is nearest, as the model looks from a point: where untargeted minimal-norm attacks set out to."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -17,23 +19,41 @@ def towards_nearest(answer: Answer, rows: Rows, count: int) -> tuple[Tensor, Ten
     """
     logits = answer.logits
     assert logits is not None
-    count = min(count, logits.shape[1] - 1)
-    if rows.aim.targeted or count == 1:
+    if rows.aim.targeted or min(count, logits.shape[1] - 1) == 1:
         return answer.grad(), answer.loss
-    label = rows.aim.labels[:, None]
-    rivals = logits.scatter(1, label, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
     grad, margin = torch.zeros_like(rows.x), torch.zeros_like(rows.threat.radius)
     least = torch.full_like(rows.threat.radius, torch.inf)
-    for j in range(count):
-        rival = rivals[:, j : j + 1]
-        slope = torch.zeros_like(logits).scatter_(1, rival, 1.0).scatter_(1, label, -1.0)
-        normal = answer.grad_of(slope)
-        behind = (logits.gather(1, label) - logits.gather(1, rival)).squeeze(1).to(least.dtype)
-        distance = distance_to(rows, normal, behind)
+    for j, (_, normal, behind, distance) in enumerate(_likeliest(answer, rows, count)):
         closer = (distance < least) | (j == 0)
         grad = torch.where(closer.view(-1, *[1] * (grad.ndim - 1)), normal, grad)
         margin, least = torch.where(closer, -behind, margin), torch.where(closer, distance, least)
     return grad, margin
+
+
+def by_nearness(answer: Answer, rows: Rows, count: int) -> Tensor:
+    """[b, count] int64: the `count` likeliest wrong classes, the nearest first (as above; MALT, arXiv 2407.02240).
+
+    Fewer where there are fewer classes. Costs a gradient for each.
+    """
+    rivals, distances = [], []
+    for rival, _, _, distance in _likeliest(answer, rows, count):
+        rivals.append(rival)
+        distances.append(distance)
+    order = torch.stack(distances, 1).argsort(dim=1, stable=True)
+    return torch.cat(rivals, 1).gather(1, order)
+
+
+def _likeliest(answer: Answer, rows: Rows, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Each of the likeliest wrong classes [b, 1]: its lead's gradient [b, ...], how far it is behind and away [b]."""
+    logits = answer.logits
+    assert logits is not None
+    label = rows.aim.labels[:, None]
+    rivals = logits.scatter(1, label, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    for rival in rivals[:, : min(count, logits.shape[1] - 1)].split(1, dim=1):
+        slope = torch.zeros_like(logits).scatter_(1, rival, 1.0).scatter_(1, label, -1.0)
+        normal = answer.grad_of(slope)
+        behind = (logits.gather(1, label) - logits.gather(1, rival)).squeeze(1).to(rows.threat.radius.dtype)
+        yield rival, normal, behind, distance_to(rows, normal, behind)
 
 
 def distance_to(rows: Rows, normal: Tensor, rise: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ DRAWN_AT_ONCE = 64
 class Square:
     """Random search: change one random square at a time, keep it where the loss rose. Inputs are [b, C, H, W].
 
+    start: the points [b, ...] to begin with, and [b] bool where to begin as published all the same.
+
     L-inf recolours the square with +-eps; L2 and L1 move the norm of one square, and what the budget leaves, into
     another.
     """
@@ -31,7 +33,7 @@ class Square:
 
     queries: int = 5000
     first_share: float = 0.8  # of the pixels, in the first square
-    start: Callable | None = None
+    start: Callable[[Rows], tuple[Tensor, Tensor]] | None = None
     loss: str | losses.Loss = "margin"
 
     def __post_init__(self):
@@ -42,7 +44,10 @@ class Square:
     def search(self, rows: Rows) -> Search:
         linf = rows.threat.norm.name == "linf"
         propose = self._recoloured if linf else self._moved
-        rows.x_adv = self.start(rows) if self.start else self._stripes(rows) if linf else self._tiles(rows)
+        rows.x_adv = self._stripes(rows) if linf else self._tiles(rows)
+        if self.start is not None:
+            points, unless = self.start(rows)
+            rows.x_adv = torch.where(per_row(unless, points), rows.x_adv, points)
         loss = losses.named(self.loss)
         answer = yield scores(rows.x_adv, loss)
         rows.best = answer.loss

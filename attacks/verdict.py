@@ -1,0 +1,244 @@
+"""The verdict: an attack that spends passes on a row for as long as they may still change the answer, and no longer."""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from itertools import cycle
+from math import log2
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from .card import Card, card_of
+from .doubts import Doubt, doubts, has
+from .errors import InputError, unknown
+from .gradient.apgd import APGD
+from .gradient.pgd import GradientAscent
+from .gradient.pieces import Coarse, Scattered, Start, Steepest, at_input, far_off
+from .gradient.rival import by_nearness
+from .loop import Attack, Search
+from .rows import Rows
+from .score.square import Square
+from .threat import Goal
+from .victim import Answer, scores
+
+Effort = Literal["quick", "standard", "exhaustive"]
+
+RIVALS = 4  # wrong classes that are ranked by how near they are
+SPREAD = (0.03, 0.15)  # of the way to the boundary, between two rounds' ends: of a straight model, and of a crooked one
+PATIENCE = 12.0  # spreads that one more round may bring, over the number of rounds made
+BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
+CROOKED = 0.22  # share of what gradients promised, below which they are not to be trusted
+PROBE = 12  # queries without gradients, after three rounds
+LUCK = 0.1  # of the way: what they may gain where gradients serve
+HOPE = 1.5  # of what the last doubling of the queries gained: what the next may
+FIRST_STOP = 64  # queries, until this is asked
+
+
+class Stage(IntEnum):
+    """The last stage that a row came to."""
+
+    CLEAN = 0
+    LOOK = 1  # one ascent from the input
+    ROUNDS = 2  # ascents from far off, towards one rival after the other
+    SCATTERED = 3  # ascents along mean gradients
+    SEARCH = 4  # no gradients
+    CATALOGUE = 5  # every other attack that applies
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Short ascents of the margin from far-off starts, towards the nearest rivals in turn, while a row may yet fall.
+
+    effort: "quick" is one ascent from the input: 13 forwards, 11 gradients. "standard" lets go of a row once its best
+        point is further from the boundary than another round is likely to bring it; how far that is depends on how
+        straight the model is, which shows in what its gradients promise and the steps bring. Rows on which gradients
+        cannot be trusted go on to a search without them, for as long as it pays. "exhaustive" lets go of nothing, and
+        then runs `also`.
+    rounds, queries: at most so many ascents, and queries of the search without gradients.
+    also: attacks; those that are not made for the threat, the goal or the inputs are left out.
+
+    The margin and the nearness of rivals: arXiv 1608.04644, 2407.02240; shares of the way to the boundary make every
+    rule free of the logits' scale. `Result.seen` says how far each row came, and `doubts.doubts` what speaks against it.
+    """
+
+    effort: Effort = "standard"
+    rounds: int = 16
+    queries: int = 5000
+    also: tuple[Attack, ...] = ()
+
+    def __post_init__(self):
+        if self.effort not in get_args(Effort):
+            raise unknown("effort", self.effort, get_args(Effort))
+        if self.rounds < 1 or self.queries < 1:
+            raise InputError(f"rounds={self.rounds}, queries={self.queries}: at least one of each is needed.")
+
+    @property
+    def card(self) -> Card:
+        return Card(norms=("linf", "l2", "l1"), eps="finite", watch=True)
+
+    def search(self, rows: Rows) -> Search:
+        rows.let_go(rows.threat.radius == 0)
+        yield from self._look(rows)
+        if self.effort == "quick":
+            return
+        yield from self._rounds(rows)
+        self._let_go(rows, ~_suspect(rows))
+        yield from self._scattered(rows)
+        yield from self._without_gradients(rows)
+        yield from self._catalogue(rows)
+
+    def _look(self, rows: Rows) -> Search:
+        """One ascent from the input; its first answer also tells which rivals are near."""
+        _enter(rows, Stage.LOOK)
+        quick = self.effort == "quick"
+        ascent = _ascent(rows, at_input, 11 if quick else 8).search(rows)
+        answer = yield next(ascent)
+        if not quick and not rows.goal.targeted:
+            rows.rivals = by_nearness(answer, rows, RIVALS)
+        yield from _resumed(ascent, answer)
+
+    def _rounds(self, rows: Rows) -> Search:
+        _enter(rows, Stage.ROUNDS)
+        self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
+        for number, (start, rival) in zip(range(1, self.rounds + 1), cycle(PLAN), strict=False):
+            if rival is not None and not rows.goal.targeted:
+                towards = rows.rivals[:, min(rival, rows.rivals.shape[1] - 1)]
+                rows.aim = Goal(towards, targeted=True, versus=rows.goal.labels)
+            yield from _ascent(rows, start, 7).search(rows)
+            rows.aim = rows.goal
+            if number == 1:
+                self._let_go(rows, _out_of_reach(rows, BEYOND[1]))
+            if number == 3:
+                yield from _probe(rows)
+            if number >= 3:
+                self._let_go(rows, ~_suspect(rows) & ~_may_fall(rows, number))
+        _note(rows, Doubt.RESTARTS_AHEAD, _may_fall(rows, self.rounds))
+
+    def _scattered(self, rows: Rows) -> Search:
+        _enter(rows, Stage.SCATTERED)
+        yield from replace(_ascent(rows, at_input, 10), views=(Scattered(),)).search(rows)
+
+    def _without_gradients(self, rows: Rows) -> Search:
+        """For as long as what the last doubling of the queries gained lets hope for the rest of the way."""
+        _enter(rows, Stage.SEARCH)
+        search, answer, stop = _blind(rows, self.queries), None, FIRST_STOP
+        rows.since = rows.trace.seen.lead
+        for number in range(self.queries):
+            answer = yield next(search) if answer is None else search.send(answer)
+            if number == stop:
+                if stop > FIRST_STOP:
+                    hopes = HOPE * (rows.trace.seen.lead - rows.since) * log2(self.queries / number)
+                    self._let_go(rows, rows.trace.seen.lead + hopes < 0)
+                rows.since, stop = rows.trace.seen.lead, 2 * stop
+
+    def _catalogue(self, rows: Rows) -> Search:
+        if self.effort != "exhaustive":
+            return
+        _enter(rows, Stage.CATALOGUE)
+        for attack in self.also:
+            if card_of(attack).fits(rows):
+                yield from attack.search(rows)
+
+    def _let_go(self, rows: Rows, which: Tensor) -> None:
+        if self.effort == "standard":
+            rows.let_go(which)
+
+
+# -- the parts of a search --
+
+
+def _ascent(rows: Rows, start: Start, steps: int) -> Attack:
+    """In L1 what finds its way is APGD, which widens the ball first; it takes twice the steps."""
+    if rows.threat.norm.name == "l1":
+        return APGD(2 * steps, "margin", start)
+    return GradientAscent("margin", Steepest(), share=1.0, start=start, steps=steps, schedule="cosine")
+
+
+def _beside(rows: Rows) -> Tensor:
+    """A quarter of the way from the best point to a far-off one."""
+    best = rows.trace.best
+    return rows.threat.project(best + (far_off(rows) - best) * 0.25)
+
+
+def _blind(rows: Rows, queries: int) -> Search:
+    """Random search from the best point: Square on images, single coordinates of a far-off point on other inputs."""
+    if rows.x.ndim == 4:
+        yield from Square(queries, start=_best_or_none).search(rows)
+    for number in range(queries):
+        share = max(0.5 * 0.01 ** (number / queries), 1 / rows.x[0].numel())
+        there = rows.uniform(*rows.x.shape[1:], low=0.0, high=1.0) < share
+        yield scores(rows.threat.project(torch.where(there, far_off(rows), rows.trace.best)))
+
+
+def _best_or_none(rows: Rows) -> tuple[Tensor, Tensor]:
+    """[b, ...] the best points, and [b] bool which of them are no better than the inputs."""
+    return rows.trace.best, rows.trace.seen.lead <= rows.trace.seen.first
+
+
+def _probe(rows: Rows) -> Search:
+    """A few queries without gradients, which find more where gradients mislead."""
+    rows.since = rows.trace.seen.lead
+    search, answer = _blind(rows, 1000), None
+    for _ in range(PROBE):
+        answer = yield next(search) if answer is None else search.send(answer)
+    gained = rows.trace.seen.lead - rows.since
+    _note(rows, Doubt.BLACK_BOX_AHEAD, gained > LUCK * (rows.since - rows.trace.seen.first).clamp_min(0))
+
+
+def _resumed(search: Search, answer: Answer) -> Search:
+    """The rest of a search that has got its first query answered."""
+    while True:
+        try:
+            query = search.send(answer)
+        except StopIteration:
+            return
+        answer = yield query
+
+
+# -- what a row's trace says --
+
+
+def _suspect(rows: Rows) -> Tensor:
+    """[b] bool: gradients cannot be trusted there."""
+    seen = rows.trace.seen
+    masked = (Doubt.ZERO_GRADIENT, Doubt.NOISY_GRADIENT, Doubt.NO_RISE, Doubt.RANDOM, Doubt.BLACK_BOX_AHEAD)
+    return has(doubts(seen), *masked) | (seen.kept < CROOKED)
+
+
+def _out_of_reach(rows: Rows, beyond: float) -> Tensor:
+    """[b] bool: the gradients kept their promises, and another eps as steep as the steepest would not do."""
+    seen = rows.trace.seen
+    return ~_suspect(rows) & (seen.kept.clamp_max(1.0) * seen.gap > beyond)
+
+
+def _may_fall(rows: Rows, rounds: int) -> Tensor:
+    """[b] bool: what is left of the way is no more than another round may bring, after so many."""
+    seen = rows.trace.seen
+    crooked = (1 - seen.kept).nan_to_num(1.0).clamp(0.0, 1.0)
+    rounds = rounds * (2 if rows.threat.norm.name == "l1" else 1)
+    return -seen.lead < -seen.first * (SPREAD[0] + SPREAD[1] * crooked) * PATIENCE / rounds
+
+
+def _enter(rows: Rows, stage: Stage) -> None:
+    rows.trace.seen.stage = torch.full_like(rows.ids, int(stage))
+
+
+def _note(rows: Rows, doubt: Doubt, where: Tensor) -> None:
+    rows.trace.seen.noted = rows.trace.seen.noted | (int(doubt) * where)
+
+
+PLAN: tuple[tuple[Start, int | None], ...] = (  # where each round starts, and towards which of the nearest rivals it goes
+    (Coarse(5), 0),
+    (Coarse(5), None),
+    (Coarse(9), 1),
+    (_beside, None),
+    (far_off, None),
+    (Coarse(5), 2),
+    (Coarse(9), None),
+    (_beside, 0),
+    (Coarse(5), None),
+    (Coarse(9), 3),
+    (far_off, 0),
+    (_beside, None),
+)
