@@ -27,10 +27,7 @@ def _in_blocks(step: Callable[..., Tensor], *rows: Tensor, **options: float) -> 
     count = max(1, _BLOCK // images.shape[1])
     if not images.is_cpu or len(images) <= count:
         return step(*rows, **options)
-    moved = torch.empty_like(images)
-    for part, *some in zip(moved.split(count), *(each.split(count) for each in rows), strict=True):
-        part.copy_(step(*some, **options))
-    return moved
+    return torch.cat([step(*some, **options) for some in zip(*(each.split(count) for each in rows), strict=True)])
 
 
 def step_linf(x_adv, direction, length, low, high):

@@ -27,7 +27,7 @@ def row_norm(flat: Tensor) -> Tensor:
 def step_linf(x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """x_adv + length [b] * sign(direction), clamped to [low, high] [b, d], which hold ball and bounds in one."""
     length = length.clamp_max(torch.finfo(x_adv.dtype).max)  # inf * sign(0) would be NaN
-    ahead = torch.addcmul(x_adv, direction.sign(), length[:, None])
+    ahead = direction.sign().mul_(length[:, None]).add_(x_adv)
     return torch.clamp(ahead, low, high, out=ahead)
 
 
@@ -66,7 +66,7 @@ def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, l
         uncut = torch.eq(ahead, near, out=ahead)  # 1.0 or 0.0: on a CPU a bool in between costs as much as five passes
         free = row_norm(uncut.mul_(delta)).clamp_min_(tiny)
         gained = ((radius - size) / free) * ((radius + size) / free)
-        s = torch.where(short, gained.add_(s * s).sqrt_(), s).clamp_max_(longest)
+        s = torch.where(short, (s * s + gained).sqrt_(), s).clamp_max_(longest)
     return near
 
 
