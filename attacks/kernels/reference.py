@@ -107,16 +107,18 @@ def cross_entropy(
     logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """-log softmax at the label; targeted: log softmax. Returns what `margin` does; `versus` plays no part."""
-    sign = 1.0 if targeted else -1.0
-    at, lead = labels[:, None], logits.argmax(1)[:, None]
-    behind = logits - logits.gather(1, lead)
+    at = labels[:, None]
+    top, lead = logits.max(1, keepdim=True)
+    behind = logits - top
     weights = behind.exp()
-    rest = weights.scatter(1, lead, 0.0).sum(1)
-    value = (rest.log1p() - behind.gather(1, at).squeeze(1)) * -sign
+    rest = weights.scatter(1, lead, 0.0).sum(1, keepdim=True)
+    value = rest.log1p().sub_(behind.gather(1, at)).squeeze(1)
     # 1 - p rounds to 0 from a margin of 17 on (float32); the sum of the others' probabilities does not.
-    slope = weights.scatter_(1, at, 0.0).mul_((-sign / (1 + rest))[:, None])
-    slope.scatter_(1, at, -slope.sum(1, keepdim=True))
-    return value, slope, verdict(logits, labels, targeted)
+    slope = weights.scatter_(1, at, 0.0).div_(1 + rest)
+    slope.scatter_(1, at, slope.sum(1, keepdim=True).neg_())
+    if targeted:
+        value, slope = value.neg_(), slope.neg_()
+    return value, slope, _clearly(lead.squeeze(1), logits, labels, targeted)
 
 
 def verdict(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
@@ -125,13 +127,18 @@ def verdict(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     The lead must exceed CERTAIN units in the last place of the largest logit, so that the same input evaluated in
     another batch, where libraries add in another order, gets the same answer.
     """
-    reached = (logits.argmax(1) == labels) == targeted
+    return _clearly(logits.argmax(1), logits, labels, targeted)
+
+
+def _clearly(lead: Tensor, logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
+    """The verdict, where the class that leads [b] is known."""
+    reached = lead == labels if targeted else lead != labels
     if reached.is_cpu and not reached.any():
         return reached
     label, _, rival = _duel(logits, labels, None)
-    lead = label - rival if targeted else rival - label
+    ahead = label - rival if targeted else rival - label
     ulp = min(torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps)
-    return (lead > CERTAIN * ulp * logits.abs().amax(1)) & logits.isfinite().all(1)
+    return (ahead > CERTAIN * ulp * logits.abs().amax(1)) & logits.isfinite().all(1)
 
 
 def _duel(logits: Tensor, labels: Tensor, versus: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,9 +152,10 @@ def _duel(logits: Tensor, labels: Tensor, versus: Tensor | None) -> tuple[Tensor
 
 def random_words(seed: int, ids: Tensor, draw: int, count: int) -> Tensor:
     """[b, count] int64 in [0, 2^32): Philox-4x32-10 (Salmon et al. 2011), key = seed, counter = (block, draw, id)."""
-    blocks = torch.arange(-(-count // 4), device=ids.device)[None, :].expand(len(ids), -1)
-    draws = torch.full_like(blocks, draw & WORD)
-    low, high = ((half & WORD)[:, None].expand_as(blocks) for half in (ids, ids >> 32))
+    # The words of the counter are broadcast against each other: two rounds go by before all are [b, blocks].
+    blocks = torch.arange(-(-count // 4), device=ids.device)[None, :]
+    draws = torch.full_like(blocks[:, :1], draw & WORD)
+    low, high = ((half & WORD)[:, None] for half in (ids, ids >> 32))
     words = philox((blocks, draws, low, high), (seed & WORD, (seed >> 32) & WORD))
     return torch.stack(words, dim=-1).flatten(1)[:, :count]
 

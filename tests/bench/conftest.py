@@ -1,6 +1,8 @@
 """What every benchmark shares: how many threads and repeats, and a book that its figures are written in."""
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from record import Book
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 BOOK = pytest.StashKey["Book"]()
 
@@ -29,6 +33,18 @@ def threads(pytestconfig: pytest.Config) -> Iterator[None]:
     torch.set_num_threads(pytestconfig.getoption("threads"))
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def freed_memory_kept() -> None:
+    """Freed memory stays with the process, for all contenders alike.
+
+    glibc hands what lies free at the heap's top back to the system, and the next pass faults it in again, page by
+    page: nothing or a quarter of a pass's time, by the luck of what lies above it.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_MMAP_MAX, 0)
 
 
 @pytest.fixture
