@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from .api import _check, _device_of, _threat
+from .api import as_threat, check_inputs, device_of
 from .bounds.crown import Bounds
 from .bounds.graph import Graph
 from .bounds.region import Region
@@ -54,21 +54,22 @@ def certify(
     """
     if method not in get_args(Method):
         raise unknown("method", str(method), get_args(Method))
-    threat = _threat(threat)
-    _check(x, None, batch_size)
+    threat = as_threat(threat)
+    check_inputs(x, None, batch_size)
     Goal(labels).check(len(x))
-    Victim(model)
-    home = x.device
-    x, labels = x.to(_device_of(model, home)), labels.to(_device_of(model, home))
+    victim = Victim(model)
+    home, device = x.device, device_of(model, x.device)
     margins = []
     with borrowed(model):
-        graph = Graph.of(model, x)
+        graph = Graph.of(model, x.to(device))
         Goal(labels).check(len(x), graph.nodes[-1].shape[0])
         for start in range(0, len(x), batch_size):
             rows = slice(start, start + batch_size)
-            region = Region.of(threat.keep(rows, x).around(x[rows]))
-            _check_graph(graph, model, x[rows])
-            margins.append(_margin(Bounds.of(graph, region, method == "crown"), labels[rows], method == "crown"))
+            part = x[rows].detach().to(device, copy=True)
+            _check_graph(graph, victim, part)
+            region = Region.of(threat.keep(rows, x).around(part))
+            bounds = Bounds.of(graph, region, tighten=method == "crown")
+            margins.append(_margin(bounds, labels[rows].to(device), method == "crown"))
     margin = torch.cat(margins).to(home)
     return Certificate(margin > 0, margin)
 
@@ -89,15 +90,12 @@ def _margin(bounds: Bounds, labels: Tensor, crown: bool) -> Tensor:
     return torch.cat(each).view(b, classes - 1).amin(1)
 
 
-def _check_graph(graph: Graph, model: nn.Module, x: Tensor) -> None:
+def _check_graph(graph: Graph, victim: Victim, x: Tensor) -> None:
     """Raises InputError where the model does not give what its graph gives, to rounding."""
     flat = x.double().flatten(1)
-    point = Region("linf", flat, flat.new_zeros(len(x)), flat, flat, 0.0)
-    bounds = Bounds.of(graph, point, tighten=False)
-    logits = model(x)
-    if logits.shape != bounds.low[-1].shape or not bool(
-        ((logits >= bounds.low[-1]) & (logits <= bounds.high[-1])).all()
-    ):
+    bounds = Bounds.of(graph, Region("linf", flat, flat.new_zeros(len(x)), flat, flat, 0.0), tighten=False)
+    logits = victim.logits(x)
+    if not bool(((logits >= bounds.low[-1]) & (logits <= bounds.high[-1])).all()):
         raise InputError(
             "The model cannot be bounded: it does not give again what it gave when it was traced. "
             "Its logits must depend on the row alone, and not on chance, other rows or earlier calls."

@@ -20,8 +20,8 @@ from .pieces import Affine, Bent, Lines
 from .region import Region
 
 SLACK = 2.0**-33
-CHUNK = 2**22  # numbers of a node that are carried back at a time
-MOST = 2e9  # numbers carried back to tighten one layer of one row; a layer that takes more keeps its intervals
+CHUNK = 2**18  # numbers of a node that are carried back at a time
+MOST = 1e9  # numbers carried back to tighten one layer of one row; a layer that takes more keeps its intervals
 
 
 @dataclass
@@ -71,8 +71,8 @@ class Bounds:
         self.local.append(local)
 
     def _tighten(self, place: int, bent: Bent) -> None:
-        low, high = self.low[place].flatten(1), self.high[place].flatten(1)
-        wanted = bent.undecided(self.low[place], self.high[place]).flatten(1)
+        low, high = _rows(self.low[place]), _rows(self.high[place])
+        wanted = _rows(bent.undecided(self.low[place], self.high[place]))
         elements = self.graph.elements(place)
         wanted &= (wanted.sum(1, keepdim=True) * 2 * elements) <= MOST
         rows, units = wanted.nonzero(as_tuple=True)
@@ -99,12 +99,12 @@ class Bounds:
             if here not in forms:
                 continue
             a, node = forms.pop(here), self.graph.nodes[here]
-            total -= (a.abs() * self.local[here][rows]).flatten(1).sum(1)
+            total -= _rows(a.abs() * self.local[here][rows]).sum(1)
             if node.piece is None:
-                total += self.region.least(a.flatten(1), rows)
+                total += self.region.least(_rows(a), rows)
             elif isinstance(node.piece, Affine):
                 if node.piece.bias is not None:
-                    total += (a * node.piece.bias).flatten(1).sum(1)
+                    total += _rows(a * node.piece.bias).sum(1)
                 shapes = [self.graph.nodes[i].shape for i in node.inputs]
                 for i, pulled in zip(node.inputs, node.piece.pulled(a, shapes), strict=True):
                     forms[i] = forms[i] + pulled if i in forms else pulled
@@ -112,13 +112,18 @@ class Bounds:
                 (i,) = node.inputs
                 lines = Lines(*(None if v is None else v[rows] for v in self.lines[here]))
                 up, down = a.clamp_min(0), a.clamp_max(0)
-                total += (down * lines.offset).flatten(1).sum(1)
+                total += _rows(down * lines.offset).sum(1)
                 pulled = node.piece.pulled(up * lines.lower + down * lines.upper, lines, self.graph.nodes[i].shape)
                 forms[i] = forms[i] + pulled if i in forms else pulled
             else:
-                total += torch.where(a > 0, a * self.low[here][rows], a * self.high[here][rows]).flatten(1).sum(1)
+                total += _rows(torch.where(a > 0, a * self.low[here][rows], a * self.high[here][rows])).sum(1)
         return total
 
 
 def _size(low: Tensor, high: Tensor) -> Tensor:
     return torch.maximum(low.abs(), high.abs())
+
+
+def _rows(values: Tensor) -> Tensor:
+    """[N, ...] -> [N, d]; one number per row is d = 1."""
+    return values.reshape(len(values), -1)

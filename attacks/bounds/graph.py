@@ -15,7 +15,7 @@ from ..errors import InputError
 from .aten import MAKERS, Unbounded, Var
 from .pieces import Affine, Bent, Shape
 
-ROWS = 3  # a model is traced on three rows: none of them is broadcast, and dimensions of three are rare
+ROWS = 3  # a model is traced on so many rows, which differ
 KINDS = (
     "linear, convolution, batch normalisation in eval mode, addition and scaling by constants, residual addition, "
     "reshaping, padding, slicing, concatenation, average and maximum pooling, ReLU and leaky ReLU"
@@ -45,7 +45,8 @@ class Graph:
         What does not depend on the input (folded weights, 1 / std) is computed here, as the model does and in its
         types, and is a constant from then on. Raises InputError, with the node, where something cannot be bounded.
         """
-        x = x[:1].detach().repeat(ROWS, *[1] * (x.ndim - 1))
+        shape = (ROWS, *x.shape[1:])  # values of no meaning: what the model reads off them becomes apparent
+        x = torch.linspace(0, 1, math.prod(shape), dtype=x.dtype, device=x.device).reshape(shape)
         with torch.device(x.device):
             try:
                 return cls(_Reader(_traced(model, x)).nodes())
@@ -65,7 +66,7 @@ class Graph:
 def _traced(model: nn.Module, x: Tensor) -> fx.GraphModule:
     try:
         with torch.no_grad():
-            traced = make_fx(torch.func.functionalize(model))(x)
+            traced = make_fx(torch.func.functionalize(lambda x: model(x.clone())))(x)
     except InputError:
         raise
     except Exception as error:  # a model's forward may raise anything
@@ -173,7 +174,7 @@ def _module_of(node: fx.Node, model: nn.Module, x: Tensor) -> str:
     ]
     seen = _Seen(base)
     with torch.no_grad(), seen, seen.tracker:
-        model(x)
+        model(x.clone())
     place = same.index(node)
     return f", in {seen.modules[place]}" if place < len(seen.modules) else ""
 

@@ -56,7 +56,7 @@ def _gain_box(slope: Tensor, room: Tensor, eps: Tensor) -> Tensor:
 
 
 def _gain_l2(slope: Tensor, room: Tensor, eps: Tensor) -> Tensor:
-    """The dual of the problem, at move = min(t slope, room): it holds for every t > 0 and is exact where |move| = eps."""
+    """The dual of the problem, at move = min(t slope, room): true for every t > 0, and exact where |move| = eps."""
     t = eps / slope.square().sum(1).sqrt().clamp_min(1 / HUGE)
     for _ in range(NEWTON_STEPS):
         scaled = slope * t.clamp(max=HUGE)[:, None]
