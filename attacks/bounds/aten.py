@@ -53,7 +53,7 @@ def _need(holds: bool, reason: str) -> None:
         raise Unbounded(reason)
 
 
-def _constant(value: Tensor | float, like: Shape) -> Tensor:
+def _constant(value: Any, like: Shape) -> Tensor:
     """A constant [1, ...] in float64, ready to be laid over tensors of that shape, batch first."""
     value = torch.as_tensor(value).detach().double()
     value = value.reshape((1,) * (len(like) - value.ndim) + tuple(value.shape))
@@ -228,22 +228,32 @@ MAKERS[aten.sum.dim_IntList] = _reduction(torch.sum)
 
 
 def _average(function: Callable[..., Tensor]) -> Maker:
-    def made(out, x, *how) -> Made:
+    def made(out, x, kernel, stride=(), padding=0, ceil_mode=False, count_include_pad=True) -> Made:
         _need(len(x.shape) == len(out), "its input has no batch")
-        return _moved(lambda z: function(z, *how), x, roundings=math.prod(x.shape[2:]) + 1)
+        places = len(x.shape) - 2
+        taps = math.prod(kernel) if len(kernel) == places else kernel[0] ** places
+        how = (kernel, stride, padding, ceil_mode, count_include_pad)
+        return _moved(lambda z: function(z, *how), x, roundings=taps + 1)
 
     return made
 
 
+def _adaptive_average(function: Callable[..., Tensor]) -> Maker:
+    def made(out, x, size) -> Made:
+        _need(len(x.shape) == len(out), "its input has no batch")
+        return _moved(lambda z: function(z, size), x, roundings=math.prod(x.shape[2:]) + 1)
+
+    return made
+
+
+for _operator in (aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default):
+    MAKERS[_operator] = _average(_operator)
 for _operator in (
-    aten.avg_pool1d.default,
-    aten.avg_pool2d.default,
-    aten.avg_pool3d.default,
+    aten.adaptive_avg_pool1d.default,
     aten._adaptive_avg_pool2d.default,
     aten._adaptive_avg_pool3d.default,
-    aten.adaptive_avg_pool1d.default,
 ):
-    MAKERS[_operator] = _average(_operator)
+    MAKERS[_operator] = _adaptive_average(_operator)
 
 
 # Places

@@ -10,6 +10,7 @@ in whichever order. So the model in its own arithmetic is one of them, and each 
 SLACK, a million times the unit of float64, is added to that error at each node: it covers the rounding of the bounds.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +22,7 @@ from .region import Region
 
 SLACK = 2.0**-33
 CHUNK = 2**18  # numbers of a node that are carried back at a time
-MOST = 1e9  # numbers carried back to tighten one layer of one row; a layer that takes more keeps its intervals
+MOST = 2e9  # numbers carried back to tighten a layer of a row (some ten seconds); a layer that takes more is left
 
 
 @dataclass
@@ -37,12 +38,12 @@ class Bounds:
 
     @classmethod
     def of(cls, graph: Graph, region: Region, tighten: bool) -> "Bounds":
-        """Intervals; where `tighten`, by CROWN too for what enters a piece that is not affine."""
+        """Intervals; where `tighten`, by CROWN too for what an affine piece hands to one that is not."""
         bounds = cls(graph, region)
         for place, node in enumerate(graph.nodes):
             bounds._add(node)
             bent = graph.bent(place)
-            if tighten and bent is not None:
+            if tighten and bent is not None and isinstance(node.piece, Affine):
                 bounds._tighten(place, bent)
         return bounds
 
@@ -66,8 +67,8 @@ class Bounds:
         self._store(low - local, high + local, local)
 
     def _store(self, low: Tensor, high: Tensor, local: Tensor) -> None:
-        self.low.append(low)
-        self.high.append(high)
+        self.low.append(low.contiguous())
+        self.high.append(high.contiguous())
         self.local.append(local)
 
     def _tighten(self, place: int, bent: Bent) -> None:
@@ -75,17 +76,17 @@ class Bounds:
         wanted = _rows(bent.undecided(self.low[place], self.high[place]))
         elements = self.graph.elements(place)
         wanted &= (wanted.sum(1, keepdim=True) * 2 * elements) <= MOST
-        rows, units = wanted.nonzero(as_tuple=True)
-        for part in torch.arange(len(rows), device=rows.device).split(self.together(place)):
-            row, unit = rows[part], units[part]
+        for part in wanted.nonzero().split(self.together(place)):
+            row, unit = part.unbind(1)
             for sign, kept, better in ((1.0, low, torch.fmax), (-1.0, high, torch.fmin)):
                 form = low.new_zeros(len(part), low.shape[1])
-                form[torch.arange(len(part), device=rows.device), unit] = sign
+                form.scatter_(1, unit[:, None], sign)
                 bound = sign * self.least(place, form, row)
                 kept[row, unit] = better(kept[row, unit], bound)
 
     def together(self, place: int) -> int:
-        widest = max(torch.Size(node.shape).numel() for node in self.graph.nodes[: place + 1])
+        """How many forms are carried back from a node at a time."""
+        widest = max(math.prod(node.shape) for node in self.graph.nodes[: place + 1])
         return max(1, CHUNK // widest)
 
     def least(self, place: int, form: Tensor, rows: Tensor, crown: bool = True) -> Tensor:
@@ -96,28 +97,27 @@ class Bounds:
         forms = {place: form.view(-1, *self.graph.nodes[place].shape)}
         total = form.new_zeros(len(form))
         for here in range(place, -1, -1):
-            if here not in forms:
-                continue
-            a, node = forms.pop(here), self.graph.nodes[here]
-            total -= _rows(a.abs() * self.local[here][rows]).sum(1)
-            if node.piece is None:
-                total += self.region.least(_rows(a), rows)
-            elif isinstance(node.piece, Affine):
-                if node.piece.bias is not None:
-                    total += _rows(a * node.piece.bias).sum(1)
-                shapes = [self.graph.nodes[i].shape for i in node.inputs]
-                for i, pulled in zip(node.inputs, node.piece.pulled(a, shapes), strict=True):
-                    forms[i] = forms[i] + pulled if i in forms else pulled
-            elif crown:
-                (i,) = node.inputs
-                lines = Lines(*(None if v is None else v[rows] for v in self.lines[here]))
-                up, down = a.clamp_min(0), a.clamp_max(0)
-                total += _rows(down * lines.offset).sum(1)
-                pulled = node.piece.pulled(up * lines.lower + down * lines.upper, lines, self.graph.nodes[i].shape)
-                forms[i] = forms[i] + pulled if i in forms else pulled
-            else:
-                total += _rows(torch.where(a > 0, a * self.low[here][rows], a * self.high[here][rows])).sum(1)
+            if here in forms and len(form):
+                value, pulled = self._back(here, forms.pop(here), rows, crown)
+                total += value
+                for i, each in zip(self.graph.nodes[here].inputs, pulled, strict=False):
+                    forms[i] = forms[i] + each if i in forms else each
         return total
+
+    def _back(self, here: int, a: Tensor, rows: Tensor, crown: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A constant [N] and forms of the inputs, whose sum is at most the form a [N, ...] of the node's output."""
+        node = self.graph.nodes[here]
+        shapes = [self.graph.nodes[i].shape for i in node.inputs]
+        value = -_rows(a.abs() * self.local[here][rows]).sum(1)
+        if node.piece is None:
+            return value + self.region.least(_rows(a), rows), ()
+        if isinstance(node.piece, Affine):
+            value = value if node.piece.bias is None else value + _rows(a * node.piece.bias).sum(1)
+            return value, node.piece.pulled(a, shapes)
+        if crown:
+            offset, pulled = node.piece.pulled(a, self.lines[here].of(rows), shapes[0])
+            return value + _rows(offset).sum(1), (pulled,)
+        return value + _rows(torch.where(a > 0, a * self.low[here][rows], a * self.high[here][rows])).sum(1), ()
 
 
 def _size(low: Tensor, high: Tensor) -> Tensor:

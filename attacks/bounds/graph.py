@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
@@ -115,7 +116,7 @@ class _Reader:
             return self._added(node, None, (), node.meta["val"])
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.traced)
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.known.__getitem__)
+        args, kwargs = map_arg((node.args, node.kwargs), self.known.__getitem__)
         if node.op == "output":
             return args[0]
         if not any(isinstance(self.known[each], Var) for each in node.all_input_nodes):

@@ -21,6 +21,15 @@ class Lines(NamedTuple):
     offset: Tensor
     source: Tensor | None = None  # [b, *out] int64: which input of its channel z is
 
+    def of(self, rows: Tensor) -> "Lines":
+        source = None if self.source is None else self.source[rows]
+        return Lines(self.lower[rows], self.upper[rows], self.offset[rows], source)
+
+    def below(self, form: Tensor) -> tuple[Tensor, Tensor]:
+        """offset [N, *out] and form of z: their sum is at most the form [N, *out] of the piece."""
+        up, down = form.clamp_min(0), form.clamp_max(0)
+        return down * self.offset, up * self.lower + down * self.upper
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -56,7 +65,8 @@ class Affine:
 class Bent(Protocol):
     """A piece of one input that is not affine, and rises with its input."""
 
-    roundings: int
+    @property
+    def roundings(self) -> int: ...
 
     def __call__(self, z: Tensor) -> Tensor: ...
 
@@ -66,8 +76,8 @@ class Bent(Protocol):
 
     def lines(self, low: Tensor, high: Tensor) -> Lines: ...
 
-    def pulled(self, form: Tensor, lines: Lines, shape: Shape) -> Tensor:
-        """The form [N, *out] of the lines' own z as one of the input [N, *shape]."""
+    def pulled(self, form: Tensor, lines: Lines, shape: Shape) -> tuple[Tensor, Tensor]:
+        """A constant [N, *out] and a form of the input [N, *shape] that lie below the form [N, *out] of the output."""
         ...
 
 
@@ -96,8 +106,8 @@ class Rectifier:
         upper = torch.where(open_, chord, settled)
         return Lines(torch.where(open_, lower, settled), upper, torch.where(open_, self(high) - chord * high, 0.0))
 
-    def pulled(self, form: Tensor, lines: Lines, shape: Shape) -> Tensor:
-        return form
+    def pulled(self, form: Tensor, lines: Lines, shape: Shape) -> tuple[Tensor, Tensor]:
+        return lines.below(form)
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,10 @@ class Largest:
 
     windows: Tensor  # [m, k] int64, places of the flat channel; -1 is outside
     out: Shape  # without the channel; its product is m
-    roundings = 0
+
+    @property
+    def roundings(self) -> int:
+        return 0
 
     def __call__(self, z: Tensor) -> Tensor:
         return self._seen(z, -torch.inf).amax(3).unflatten(2, self.out)
@@ -134,14 +147,12 @@ class Largest:
         tiny = torch.finfo(low.dtype).tiny
         upper = torch.where(others > floor, ((top - others) / (top - floor).clamp_min(tiny)).clamp_min(0), 1.0)
         source = self.windows.expand_as(lows).gather(3, place)
-        return Lines(
-            *(
-                v.squeeze(3).unflatten(2, self.out)
-                for v in (torch.ones_like(upper), upper, others - upper * floor, source)
-            )
-        )
+        found = (torch.ones_like(upper), upper, others - upper * floor, source)
+        return Lines(*(each.squeeze(3).unflatten(2, self.out) for each in found))
 
-    def pulled(self, form: Tensor, lines: Lines, shape: Shape) -> Tensor:
+    def pulled(self, form: Tensor, lines: Lines, shape: Shape) -> tuple[Tensor, Tensor]:
         assert lines.source is not None
+        offset, seen = lines.below(form)
         flat = form.new_zeros(len(form), *shape).flatten(2)
-        return flat.scatter_add_(2, lines.source.flatten(2), form.flatten(2)).view(len(form), *shape)
+        flat.scatter_add_(2, lines.source.flatten(2), seen.flatten(2))
+        return offset, flat.view(len(form), *shape)
