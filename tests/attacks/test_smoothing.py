@@ -26,12 +26,12 @@ def test_the_radius_of_a_linear_model_is_close_to_the_distance_and_seldom_beyond
 
 
 def test_a_class_that_is_always_the_answer_gives_the_largest_radius_that_the_draws_allow():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(5, 3))
-    model[1].weight.data.zero_()
-    model[1].bias.data = torch.tensor([0.0, 1.0, 0.0])
+    model = nn.Linear(5, 3)
+    model.weight.data = torch.zeros(3, 5)
+    model.bias.data = torch.tensor([0.0, 1.0, 0.0])
     result = smoothed(model, torch.rand(3, 5), 0.5, n=1000, alpha=0.001)
     assert (result.prediction == 1).all()
-    radius = 0.5 * stats.norm.ppf(0.001 ** (1 / 1000))
+    radius = 0.5 * float(stats.norm.ppf(0.001 ** (1 / 1000)))
     torch.testing.assert_close(result.radius, torch.full((3,), radius, dtype=torch.float64), rtol=1e-9, atol=0)
     labels = torch.tensor([1, 1, 0])
     assert result.certified(labels, 0.9 * radius).tolist() == [True, True, False]
@@ -42,7 +42,7 @@ def test_a_coin_is_left_open_and_counts_as_not_certified():
     """Two classes, the boundary through x."""
     model = nn.Linear(4, 2)
     model.weight.data = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])
-    model.bias.data.zero_()
+    model.bias.data = torch.zeros(2)
     result = smoothed(model, torch.zeros(20, 4), 1.0, n=500, alpha=0.001)
     assert (result.prediction == -1).all()
     assert not result.certified(torch.zeros(20, dtype=torch.int64), 0.0).any()
