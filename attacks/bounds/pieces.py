@@ -101,8 +101,9 @@ class Rectifier:
         """The chord above; below, of the two arms the one that leaves less between (arXiv 1811.00866)."""
         chord = (self(high) - self(low)) / (high - low).clamp_min(torch.finfo(low.dtype).tiny)
         open_ = self.undecided(low, high)
-        settled = torch.where(high > 0, 1.0, self.below).to(low.dtype)
-        lower = torch.where(high > -low, 1.0, self.below).to(low.dtype)
+        above, below = low.new_tensor(1.0), low.new_tensor(self.below)  # of two plain numbers, where makes float32
+        settled = torch.where(high > 0, above, below)
+        lower = torch.where(high > -low, above, below)
         upper = torch.where(open_, chord, settled)
         return Lines(torch.where(open_, lower, settled), upper, torch.where(open_, self(high) - chord * high, 0.0))
 
