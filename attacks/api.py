@@ -48,12 +48,12 @@ def run(
     attack = _attack(attack)
     victim = victim if isinstance(victim, Victim) else Victim(victim)
     goal = goal if isinstance(goal, Goal) else Goal(goal)
-    threat = _threat(threat)
-    _check(x, ids, batch_size)
+    threat = as_threat(threat)
+    check_inputs(x, ids, batch_size)
     _check_options(seed, until, max_queries, max_backwards)
     goal.check(len(x))
     home = x.device
-    device = _device_of(victim.model, home)
+    device = device_of(victim.model, home)
     ids = torch.arange(len(x)) if ids is None else ids
     results = []
     size = batch_size or len(x)
@@ -93,7 +93,7 @@ def _attack(attack: str | Attack) -> Attack:
     return attack
 
 
-def _threat(threat: str | ThreatModel) -> ThreatModel:
+def as_threat(threat: str | ThreatModel) -> ThreatModel:
     if isinstance(threat, str):
         return ThreatModel.parse(threat)
     if not isinstance(threat, ThreatModel):
@@ -103,7 +103,7 @@ def _threat(threat: str | ThreatModel) -> ThreatModel:
     return threat
 
 
-def _check(x: Tensor, ids: Tensor | None, batch_size: int | None) -> None:
+def check_inputs(x: Tensor, ids: Tensor | None, batch_size: int | None) -> None:
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise InputError(f"Inputs are {kind}; float32 or float64 tensors are needed (8-bit images: x.float() / 255).")
@@ -128,6 +128,6 @@ def _check_options(seed: int, until: str | None, max_queries: int | None, max_ba
         raise InputError(f"max_backwards={max_backwards}; 0 or more is needed.")
 
 
-def _device_of(model: nn.Module, otherwise: torch.device) -> torch.device:
+def device_of(model: nn.Module, otherwise: torch.device) -> torch.device:
     tensors = (*model.parameters(), *model.buffers())
     return tensors[0].device if tensors else otherwise

@@ -16,7 +16,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.kernels"},
     {"attacks.norms", "attacks.noise", "attacks.images", "attacks.hyperplanes"},
     {"attacks.threat"},
-    {"attacks.losses", "attacks.rows", "attacks.models"},
+    {"attacks.losses", "attacks.rows", "attacks.models", "attacks.bounds"},
     {"attacks.victim"},
     {"attacks.card", "attacks.checks"},
     {"attacks.loop", "attacks.preflight"},
@@ -25,6 +25,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.autoattack"},
     {"attacks.catalog"},
     {"attacks.api"},
+    {"attacks.certify", "attacks.smoothing"},
     {"attacks"},  # the public face
     {"advgan"},
     {"reports.words", "reports.answers", "reports.zoo"},
