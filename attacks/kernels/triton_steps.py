@@ -91,6 +91,12 @@ def _work(images: Tensor) -> torch.dtype:
 
 
 @triton.jit
+def _exactly(value: tl.constexpr, WORK: tl.constexpr):
+    # A bare float may become float32: 1e18 is then off by 1.6e-8, and 1 - 2e-15 is 1.
+    return tl.full((), value, WORK)
+
+
+@triton.jit
 def _clamp(value, low, high):
     # Comparisons, since minimum and maximum would turn NaN into a bound.
     return tl.where(value < low, low, tl.where(value > high, high, value))
@@ -105,7 +111,7 @@ def _step_linf(
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
     at = row * width + column
-    reach = tl.minimum(tl.load(length + row).to(WORK), LARGEST)
+    reach = tl.minimum(tl.load(length + row).to(WORK), _exactly(LARGEST, WORK))
     way = tl.load(direction + at, mask=inside, other=0.0)
     sign = tl.where(way > 0, 1.0, tl.where(way < 0, -1.0, 0.0)).to(WORK)
     moved = tl.load(x_adv + at, mask=inside, other=0.0).to(WORK) + sign * reach
@@ -145,18 +151,20 @@ def _step_l2(
     nothing = tl.zeros((BLOCK,), WORK)
     unit = tl.sum(nothing) + 1
     scale = unit
+    most_squared, largest, tiny = _exactly(MOST, WORK), _exactly(LARGEST, WORK), _exactly(TINY, WORK)
     if STEPS:
         most = nothing
         for first in range(0, width, BLOCK):
             column = first + tl.arange(0, BLOCK)
             most = tl.maximum(most, tl.abs(_image(direction, start + column, column < width, WORK)))
-        unit = tl.maximum(tl.max(most), TINY)
+        unit = tl.maximum(tl.max(most), tiny)
         total = nothing
         for first in range(0, width, BLOCK):
             column = first + tl.arange(0, BLOCK)
             part = _image(direction, start + column, column < width, WORK) / unit
             total += part * part
-        scale = tl.minimum(tl.load(length + row).to(WORK), LONGEST_STEP) / tl.maximum(tl.sqrt(tl.sum(total)), FLOOR)
+        longest, floor = _exactly(LONGEST_STEP, WORK), _exactly(FLOOR, WORK)
+        scale = tl.minimum(tl.load(length + row).to(WORK), longest) / tl.maximum(tl.sqrt(tl.sum(total)), floor)
 
     total = nothing
     for first in range(0, width, BLOCK):
@@ -165,9 +173,9 @@ def _step_l2(
         delta = _delta(x, z, direction, start + column, inside, unit, scale, STEPS, WORK)
         total += tl.where(inside, delta * delta, 0.0)
     reach = tl.load(radius + row).to(WORK)
-    target = tl.minimum(reach * reach, LARGEST)
-    t = tl.minimum(target / tl.maximum(tl.sum(total), TINY), MOST)
-    enough = target * ENOUGH
+    target = tl.minimum(reach * reach, largest)
+    t = tl.minimum(target / tl.maximum(tl.sum(total), tiny), most_squared)
+    enough = target * _exactly(ENOUGH, WORK)
 
     rounds = 0
     while rounds < ROUNDS:
@@ -183,9 +191,9 @@ def _step_l2(
             total += tl.where(full, room, square * t)
             free += tl.where(full, 0.0, square)
         size = tl.sum(total)
-        short = (size < enough) & (t < MOST)
-        climb = (target - size) / tl.maximum(tl.sum(free), TINY)
-        t = tl.where(short, tl.minimum(t + climb, MOST), t)
+        short = (size < enough) & (t < most_squared)
+        climb = (target - size) / tl.maximum(tl.sum(free), tiny)
+        t = tl.where(short, tl.minimum(t + climb, most_squared), t)
         rounds = tl.where(short, rounds + 1, ROUNDS)
 
     s = tl.sqrt(t)
