@@ -9,7 +9,7 @@ from torch import Tensor
 from .trace import Seen
 
 FLAT = 0.25  # share of gradients that are zero from which the search was blind
-KEPT = 0.4  # share of what the gradients promised, below which they lead astray
+KEPT = (0.4, 1.5)  # share of what the gradients promised: out of this they mislead
 AGREED = 0.3  # cosine of one gradient and the next, below which they are noise
 SOON = 25  # passes in which, at its last pace, the margin would be at the boundary
 
@@ -42,7 +42,7 @@ MEANINGS = {
         "Attack without gradients (square, rays, hopskipjump), or with attacks.models.BPDA round the part that has none.",
     ),
     Doubt.BROKEN_PROMISE: Meaning(
-        "the margin rose far less than the gradients promised",
+        "the margin rose far less, or far more, than the gradients promised",
         "Give the search more starts, smaller steps and a black-box attack (square).",
     ),
     Doubt.NOISY_GRADIENT: Meaning(
@@ -84,7 +84,7 @@ def doubts(seen: Seen) -> Tensor:
     climbed = seen.gradients > 0
     fired = {
         Doubt.ZERO_GRADIENT: seen.flat > FLAT * seen.gradients,
-        Doubt.BROKEN_PROMISE: seen.kept < KEPT,
+        Doubt.BROKEN_PROMISE: (seen.kept < KEPT[0]) | (seen.kept > KEPT[1]),
         Doubt.NOISY_GRADIENT: seen.agreement < AGREED,
         Doubt.NO_RISE: climbed & (seen.lead <= seen.first),
         Doubt.STILL_RISING: climbed & (seen.lead <= 0) & (seen.pace * SOON > -seen.lead),

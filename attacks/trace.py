@@ -36,6 +36,7 @@ class Seen(Columns):
     promised: Tensor  # [B] what the gradients promised for them
     risen: Tensor  # [B] what they brought
     agreed: Tensor  # [B] sum of the cosines of the gradients before and after them
+    missed: Tensor  # [B] the most that a move, uphill or not, missed its promise by, over the most promised for eps
     stage: Tensor  # [B] int64: of a cascade, the last stage that the row came to
     noted: Tensor  # [B] int64: doubts that the attack itself noted, as in `attacks.doubts`
 
@@ -44,7 +45,7 @@ class Seen(Columns):
         """Nothing seen yet; like: [B, ...]."""
         zeros = torch.zeros(len(like), dtype=like.dtype, device=like.device)
         none, no = zeros.long(), zeros.bool()
-        columns = (zeros, zeros, zeros, no, no, none, none, zeros, none, zeros, zeros, zeros, none, none)
+        columns = (zeros, zeros, zeros, no, no, none, none, zeros, none, zeros, zeros, zeros, zeros, none, none)
         return cls(*(column.clone() for column in columns))
 
     @property
@@ -75,6 +76,7 @@ class Trace:
         self.peak = torch.full_like(self.seen.first, -torch.inf)  # [b] largest lead since an attack last set it so
         self.place, self.logits = rows.x, logits  # [b, ...], [b, K] where the last gradient was taken
         self.slope, self.grad = torch.zeros_like(logits), torch.zeros_like(rows.x)  # of which combination, and itself
+        self.reach = torch.zeros_like(self.seen.first)  # [b] the most that it promised for a move of eps
         self.uphill = torch.zeros_like(self.seen.random)  # [b] bool: the last move was
 
     def keep(self, rows: Tensor) -> "Trace":
@@ -114,6 +116,8 @@ class Trace:
         promised = row_sum(((x - self.place) * self.grad).flatten(1))
         risen = row_sum(self.slope * (logits - self.logits)).to(promised.dtype)
         self.uphill = promised > 0
+        missed = ((risen - promised).abs() / self.reach.clamp_min(TINY)).nan_to_num(0.0) * (self.reach > 0)
+        self.seen.missed = torch.maximum(self.seen.missed, missed)
         self.seen.promised = self.seen.promised + promised.clamp_min(0)
         self.seen.risen = self.seen.risen + torch.where(self.uphill, risen, 0.0).nan_to_num(0.0)
         self.seen.moves = self.seen.moves + self.uphill
@@ -122,7 +126,7 @@ class Trace:
     def feel(self, rows: Rows, answer: Answer) -> None:
         """After the attack had the answer: the gradient that it took, if any."""
         if answer.pulled is None:
-            self.grad = torch.zeros_like(self.grad)
+            self.grad, self.reach = torch.zeros_like(self.grad), torch.zeros_like(self.reach)
             return
         slope, grad = answer.pulled
         flat, before = grad.flatten(1), self.grad.flatten(1)
@@ -133,7 +137,7 @@ class Trace:
         self.seen.gradients = self.seen.gradients + 1
         self.seen.flat = self.seen.flat + (reach == 0)
         self.seen.promise = torch.maximum(self.seen.promise, reach)
-        self.slope, self.grad = slope, grad
+        self.slope, self.grad, self.reach = slope, grad, reach
 
 
 def _lead(rows: Rows, logits: Tensor) -> Tensor:

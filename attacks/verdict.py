@@ -28,11 +28,11 @@ RIVALS = 4  # wrong classes that are ranked by how near they are
 SPREAD = (0.03, 0.15)  # of the way to the boundary, between two rounds' ends: of a straight model, and of a crooked one
 PATIENCE = 12.0  # spreads that one more round may bring, over the number of rounds made
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
-CROOKED = 0.22  # share of what gradients promised, below which they are not to be trusted
+HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 PROBE = 12  # queries without gradients, after three rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
-HOPE = 1.5  # of what the last doubling of the queries gained: what the next may
-FIRST_STOP = 64  # queries, until this is asked
+HOPE = 4.0  # of what the last doubling of the queries gained: what the next may
+FIRST_STOP = 512  # queries, until this is asked
 
 
 class Stage(IntEnum):
@@ -64,7 +64,7 @@ class Verdict:
 
     effort: Effort = "standard"
     rounds: int = 16
-    queries: int = 5000
+    queries: int = 4000
     also: tuple[Attack, ...] = ()
 
     def __post_init__(self):
@@ -162,11 +162,16 @@ def _beside(rows: Rows) -> Tensor:
 
 
 def _blind(rows: Rows, queries: int) -> Search:
-    """Random search from the best point: Square on images, single coordinates of a far-off point on other inputs."""
+    """Random search from the best point: Square on images, a patchwork on other inputs."""
     if rows.x.ndim == 4:
-        yield from Square(queries, start=_best_or_none).search(rows)
+        return Square(queries, start=_best_or_none).search(rows)
+    return _patchwork(rows, queries)
+
+
+def _patchwork(rows: Rows, queries: int) -> Search:
+    """The best point, with some of its numbers exchanged for those of a far-off one, fewer and fewer."""
     for number in range(queries):
-        share = max(0.5 * 0.01 ** (number / queries), 1 / rows.x[0].numel())
+        share = max(0.8 / 2 ** (10 * number / queries), 1 / rows.x[0].numel())
         there = rows.uniform(*rows.x.shape[1:], low=0.0, high=1.0) < share
         yield scores(rows.threat.project(torch.where(there, far_off(rows), rows.trace.best)))
 
@@ -203,7 +208,7 @@ def _suspect(rows: Rows) -> Tensor:
     """[b] bool: gradients cannot be trusted there."""
     seen = rows.trace.seen
     masked = (Doubt.ZERO_GRADIENT, Doubt.NOISY_GRADIENT, Doubt.NO_RISE, Doubt.RANDOM, Doubt.BLACK_BOX_AHEAD)
-    return has(doubts(seen), *masked) | (seen.kept < CROOKED)
+    return has(doubts(seen), *masked) | (seen.kept < HONEST[0]) | (seen.kept > HONEST[1])
 
 
 def _out_of_reach(rows: Rows, beyond: float) -> Tensor:
@@ -215,7 +220,7 @@ def _out_of_reach(rows: Rows, beyond: float) -> Tensor:
 def _may_fall(rows: Rows, rounds: int) -> Tensor:
     """[b] bool: what is left of the way is no more than another round may bring, after so many."""
     seen = rows.trace.seen
-    crooked = (1 - seen.kept).nan_to_num(1.0).clamp(0.0, 1.0)
+    crooked = torch.maximum(1 - seen.kept, seen.missed).nan_to_num(1.0).clamp(0.0, 1.0)
     rounds = rounds * (2 if rows.threat.norm.name == "l1" else 1)
     return -seen.lead < -seen.first * (SPREAD[0] + SPREAD[1] * crooked) * PATIENCE / rounds
 
