@@ -32,7 +32,9 @@ HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where t
 PROBE = 12  # queries without gradients, after three rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
 HOPE = 4.0  # of what the last doubling of the queries gained: what the next may
-FIRST_STOP = 512  # queries, until this is asked
+FIRST_STOP = 64  # queries, until it is first asked how much they gain
+SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
+CLOSE = 0.1  # of the way to the boundary
 
 
 class Stage(IntEnum):
@@ -83,7 +85,7 @@ class Verdict:
         if self.effort == "quick":
             return
         yield from self._rounds(rows)
-        self._let_go(rows, ~_suspect(rows))
+        self._let_go(rows, ~_suspect(rows) & ~_may_fall(rows, self.rounds))
         yield from self._scattered(rows)
         yield from self._without_gradients(rows)
         yield from self._catalogue(rows)
@@ -117,7 +119,7 @@ class Verdict:
 
     def _scattered(self, rows: Rows) -> Search:
         _enter(rows, Stage.SCATTERED)
-        yield from replace(_ascent(rows, at_input, 10), views=(Scattered(),)).search(rows)
+        yield from replace(DENSE, start=at_input, steps=10, views=(Scattered(),)).search(rows)
 
     def _without_gradients(self, rows: Rows) -> Search:
         """For as long as what the last doubling of the queries gained lets hope for the rest of the way."""
@@ -129,6 +131,8 @@ class Verdict:
             if number == stop:
                 if stop > FIRST_STOP:
                     hopes = HOPE * (rows.trace.seen.lead - rows.since) * log2(self.queries / number)
+                    if stop <= SURE_STOP:
+                        hopes = torch.where(_blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
                     self._let_go(rows, rows.trace.seen.lead + hopes < 0)
                 rows.since, stop = rows.trace.seen.lead, 2 * stop
 
@@ -152,7 +156,10 @@ def _ascent(rows: Rows, start: Start, steps: int) -> Attack:
     """In L1 what finds its way is APGD, which widens the ball first; it takes twice the steps."""
     if rows.threat.norm.name == "l1":
         return APGD(2 * steps, "margin", start)
-    return GradientAscent("margin", Steepest(), share=1.0, start=start, steps=steps, schedule="cosine")
+    return replace(DENSE, start=start, steps=steps)
+
+
+DENSE = GradientAscent("margin", Steepest(), share=1.0, schedule="cosine")
 
 
 def _beside(rows: Rows) -> Tensor:
@@ -206,9 +213,13 @@ def _resumed(search: Search, answer: Answer) -> Search:
 
 def _suspect(rows: Rows) -> Tensor:
     """[b] bool: gradients cannot be trusted there."""
-    seen = rows.trace.seen
-    masked = (Doubt.ZERO_GRADIENT, Doubt.NOISY_GRADIENT, Doubt.NO_RISE, Doubt.RANDOM, Doubt.BLACK_BOX_AHEAD)
-    return has(doubts(seen), *masked) | (seen.kept < HONEST[0]) | (seen.kept > HONEST[1])
+    return _blinded(rows) | has(doubts(rows.trace.seen), Doubt.BLACK_BOX_AHEAD) | (rows.trace.seen.kept < HONEST[0])
+
+
+def _blinded(rows: Rows) -> Tensor:
+    """[b] bool: they say nothing, or nothing of what lies a step away."""
+    none = (Doubt.ZERO_GRADIENT, Doubt.NOISY_GRADIENT, Doubt.NO_RISE, Doubt.RANDOM)
+    return has(doubts(rows.trace.seen), *none) | (rows.trace.seen.kept > HONEST[1])
 
 
 def _out_of_reach(rows: Rows, beyond: float) -> Tensor:
