@@ -30,7 +30,9 @@ class Access(IntEnum):
     GRADIENT = 2
 
 
-AT_ONCE = 2**17  # numbers that a CPU is shown in one pass of many tries: with more, layers leave its cache and slow down
+AT_ONCE = (
+    2**17
+)  # numbers that a CPU is shown in one pass of many tries: with more, layers leave its cache and slow down
 FOLDERS = {Access.DECISION: "decision", Access.SCORES: "score"}
 
 

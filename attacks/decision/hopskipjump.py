@@ -24,7 +24,7 @@ class HopSkipJump:
     still fools (steps are halved), go back to the boundary towards x. All of a round's decisions are asked together.
 
     Departures: the paper asks at 1/d of the distance, where few differences are left in float32; and it begins with 100
-    evaluations, which end no closer at 2,000 queries (MNIST) and a fifth further off at 300.
+    evaluations, which end no closer with 2,000 queries and further off with 300 (MNIST).
     """
 
     until: ClassVar[Until] = "smallest"
