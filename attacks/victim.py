@@ -30,6 +30,9 @@ class Access(IntEnum):
     GRADIENT = 2
 
 
+AT_ONCE = (
+    2**17
+)  # numbers that a CPU is shown in one pass of many tries: with more, layers leave its cache and slow down
 FOLDERS = {Access.DECISION: "decision", Access.SCORES: "score"}
 
 
@@ -158,7 +161,7 @@ class Victim:
         if tries is not None:
             x, goal, aim = x.flatten(0, 1), goal.repeat(tries), aim.repeat(tries)
         if query.access is not Access.GRADIENT:
-            logits, graph = self.logits(x), None
+            logits, graph = self.logits(x) if tries is None else self._in_parts(x), None
         else:
             graph = self.differentiable(x)
             logits = graph[1].detach()
@@ -198,6 +201,12 @@ class Victim:
                 "work on a copy in forward (x = x - mean instead of x -= mean)."
             )
         return logits
+
+    def _in_parts(self, x: Tensor) -> Tensor:
+        """[q b, K] for the tries laid end to end."""
+        if not x.is_cpu:
+            return self.logits(x)
+        return torch.cat([self.logits(part) for part in x.split(max(8, AT_ONCE * len(x) // x.numel()))])
 
     def differentiable(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The leaf and the logits [b, K] with their graph."""

@@ -22,14 +22,16 @@ class HopSkipJump:
 
     From a point on the boundary: estimate the normal by `evaluations` * sqrt(round) decisions, step along it as far as
     still fools (steps are halved), go back to the boundary towards x. All of a round's decisions are asked together.
-    The paper asks at 1/d of the distance, where few differences are left in float32.
+
+    Departures: the paper asks at 1/d of the distance, where few differences are left in float32; and it begins with 100
+    evaluations, which end no closer with 2,000 queries and further off with 300 (MNIST).
     """
 
     until: ClassVar[Until] = "smallest"
     card: ClassVar = Card(Access.DECISION, norms=("l2", "linf"), eps="finite", targeted=False)
 
     queries: int = 5000
-    evaluations: int = 100
+    evaluations: int = 30
     halvings: int = 10
     starts: int = 40
     width: float = 0.01  # how far from the boundary decisions are asked, of the distance to x in L2

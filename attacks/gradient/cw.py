@@ -22,13 +22,14 @@ from .rival import towards_nearest
 class CW:
     """C&W (arXiv 1608.04644): minimise |delta|^2 + c * max(confidence - margin, 0); in L-inf the excess over tau.
 
-    searches: values of c (in L-inf of tau) that a row tries, each with `steps` steps from x: c falls where the row was
-        fooled and grows where it was not, each row by itself.
+    searches: values of c (in L-inf of tau) that a row tries, each with `steps` steps from the best point yet: c falls
+        where the row was fooled and grows where it was not, each row by itself.
 
-    Departures. Lengths are in units of the distance to the boundary linearised at x, margins in units of the clean
-    margin: the paper's first constant of 0.001 finds nothing once the logits are a thousandth. The box is kept by
-    projection, the first of the paper's three ways: its tanh freezes pixels that are exactly 0 or 1. In these units the
-    distance term is as steep in all directions, and gradient steps of falling length end closer than Adam's.
+    Departures. Lengths are in units of the distance to the boundary linearised at x, and in L2 the margin's gradients
+    count by their direction alone: the paper's first constant of 0.001 finds nothing once the logits are a thousandth.
+    The box is kept by projection, the first of the paper's three ways: its tanh freezes pixels that are exactly 0 or 1.
+    In these units the distance term is as steep in all directions, and gradient steps of falling length end closer than
+    Adam's.
     """
 
     until: ClassVar[Until] = "smallest"
@@ -51,16 +52,17 @@ class CW:
     def search(self, rows: Rows) -> Search:
         linf = rows.threat.norm.name == "linf"
         answer = yield gradient(rows.x, losses.margin)
-        rows.x_adv = rows.x
-        rows.first, margin = towards_nearest(answer, rows, self.rivals)
+        rows.x_adv = rows.best = rows.x
+        rows.best_grad, margin = towards_nearest(answer, rows, self.rivals)
         rows.unit = margin.abs().to(rows.x.dtype).clamp_min(torch.finfo(rows.x.dtype).tiny)  # of margins
-        steepness = NORMS[rows.threat.norm.dual].size(rows.first.flatten(1)).clamp_min(TINY)
+        steepness = NORMS[rows.threat.norm.dual].size(rows.best_grad.flatten(1)).clamp_min(TINY)
         rows.distance = torch.minimum(rows.unit / steepness, rows.threat.radius)
         rows.weight = torch.full_like(rows.distance, 1.05 if linf else self.constant)
         rows.known = torch.zeros_like(rows.distance)  # the weight that fails, or in L-inf the tau that fails
         rows.other = torch.full_like(rows.distance, torch.inf)  # the weight that succeeds
+        rows.best_size = torch.full_like(rows.distance, torch.inf)
         for _ in range(self.searches):
-            rows.x_adv, rows.grad = rows.x, rows.first
+            rows.x_adv, rows.grad = rows.best, rows.best_grad
             rows.found = torch.zeros_like(rows.index, dtype=torch.bool)
             rows.smallest = torch.full_like(rows.distance, torch.inf)
             yield from self._minimise(rows, self._towards_tau if linf else self._towards_least)
@@ -79,15 +81,19 @@ class CW:
             answer = yield gradient(rows.x_adv, losses.margin)
             rows.grad = answer.grad()
             size = rows.threat.norm.size((rows.x_adv - rows.x).flatten(1))
+            nearer = answer.fooled & (size < rows.best_size)
+            rows.best = torch.where(per_row(nearer, rows.x), rows.x_adv, rows.best)
+            rows.best_grad = torch.where(per_row(nearer, rows.x), rows.grad, rows.best_grad)
+            rows.best_size = torch.where(nearer, size, rows.best_size)
             rows.smallest = torch.where(answer.fooled, torch.minimum(size, rows.smallest), rows.smallest)
             rows.found = rows.found | answer.fooled
             rows.fooled = answer.fooled & (answer.loss.to(size.dtype) >= self.confidence * rows.unit)
 
     @staticmethod
     def _towards_least(rows: Rows, falling: float) -> Tensor:
-        """A gradient step on |delta|^2 + c * max(-margin, 0), delta and margin in their units."""
+        """A gradient step on |delta|^2 + c * max(-margin, 0): delta in its unit, the margin as steep as at x."""
         pull = (rows.x_adv - rows.x) * 2
-        slope = rows.distance.square() / rows.unit
+        slope = rows.distance / NORMS["l2"].size(rows.grad.flatten(1)).clamp_min(TINY)
         push = torch.where(rows.fooled, torch.zeros_like(slope), rows.weight * slope)
         ahead = rows.x_adv - (pull - rows.grad * per_row(push, pull)) * (0.25 * falling)
         return _in_box(rows, ahead)

@@ -20,29 +20,32 @@ from .rival import towards_nearest
 class DeepFool:
     """DeepFool (arXiv 1511.04599; L2, L-inf, L1), and with `project` SuperDeepFool (arXiv 2303.12481).
 
-    Each step goes to the boundary linearised at the point, within the box, and `overshoot` of the way further. A row
-    that has crossed halves the line back to x or, with `project`, moves to where the boundary linearised at its point
-    comes nearest to x, which the last of the line's halvings then tightens.
+    Each step goes to the boundary linearised at the point, within the box, and `overshoot` of the way further, at each
+    step that much more. A row that has crossed halves the line back to x or, with `project`, moves to where the
+    boundary linearised at its point comes nearest to x, which the last of the line's halvings then tightens.
 
-    Departures: the nearest of the wrong classes is found at x, by `rivals` gradients, and followed from there by the
-    gradient of the margin; the paper takes the gradients of all classes at every step. The paper stops beyond the
-    boundary by its overshoot; here the point is drawn back to it.
+    Departures: the first `cautious` steps go half of the way. To make up for what the box cuts off they are longer than
+    the paper's, and one such step from x often lands far beyond the boundary. The nearest of the wrong classes is found
+    at x, by `rivals` gradients, and followed from there by the gradient of the margin; the paper takes the gradients of
+    all classes at every step. The paper stops beyond the boundary by its overshoot; here the point is drawn back to it.
     """
 
     until: ClassVar[Until] = "smallest"
     card: ClassVar = Card(norms=("l2", "linf", "l1"))
 
-    steps: int = 10
+    steps: int = 12
+    cautious: int = 3
     overshoot: float = 0.02
     halvings: int = 4
     rivals: int = 9
     project: bool = False
 
     def __post_init__(self):
-        if self.steps < 1 or self.rivals < 1 or self.halvings < 0 or self.overshoot < 0:
+        if min(self.cautious, self.halvings, self.overshoot) < 0 or self.rivals < 1 or self.steps <= self.cautious:
             raise InputError(
-                f"steps={self.steps}, rivals={self.rivals}, halvings={self.halvings}, overshoot={self.overshoot}: one "
-                "step, one rival and no negative number are needed."
+                f"steps={self.steps}, cautious={self.cautious}, rivals={self.rivals}, halvings={self.halvings}, "
+                f"overshoot={self.overshoot}: more steps than cautious ones, one rival and no negative number are "
+                "needed."
             )
 
     def search(self, rows: Rows) -> Search:
@@ -54,7 +57,7 @@ class DeepFool:
             answer = yield gradient(rows.x_adv, losses.margin)
             self._learn(rows, answer.fooled)
             normal, margin = towards_nearest(answer, rows, 1 if step else self.rivals)
-            ahead = self._to_boundary(rows, normal, margin, rows.x_adv, 1 + self.overshoot)
+            ahead = self._to_boundary(rows, normal, margin, rows.x_adv, self._share(step))
             if self.project:
                 back = self._to_boundary(rows, normal, margin, rows.x, 1.0)
                 rows.x_adv = torch.where(per_row(answer.fooled, rows.x), back, ahead)
@@ -66,6 +69,10 @@ class DeepFool:
             self._halve(rows, rows.x_adv)
             answer = yield decision(rows.x_adv)
             self._learn(rows, answer.fooled)
+
+    def _share(self, step: int) -> float:
+        """How much of the way to the boundary that step goes."""
+        return 0.5 if step < self.cautious else 1 + self.overshoot * (step - self.cautious + 1)
 
     @staticmethod
     def _learn(rows: Rows, fooled: Tensor) -> None:
@@ -98,4 +105,4 @@ class DeepFool:
 
 def superdeepfool(steps: int = 20, halvings: int = 7, rivals: int = 9) -> DeepFool:
     """SuperDeepFool (arXiv 2303.12481): each crossing is followed by a projection onto the boundary's normal."""
-    return DeepFool(steps, halvings=halvings, rivals=rivals, project=True)
+    return DeepFool(steps, cautious=0, halvings=halvings, rivals=rivals, project=True)

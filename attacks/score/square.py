@@ -78,9 +78,10 @@ class Square:
     @staticmethod
     def _recoloured(rows: Rows, side: int, luck: Tensor) -> Tensor:
         _, channels, height, width = rows.x.shape
-        inside = _square(luck[:, 0], luck[:, 1], side, height, width)
-        colour = _sign(luck[:, 4 : 4 + channels])[:, :, None, None] * per_row(rows.threat.radius, rows.x)
-        return rows.threat.project(torch.where(inside, rows.x + colour, rows.x_adv))
+        here = _window(luck[:, 0], luck[:, 1], side, height, width).expand(-1, channels, -1)
+        colour = _sign(luck[:, 4 : 4 + channels])[:, :, None] * per_row(rows.threat.radius, here)
+        painted = rows.x_adv.flatten(2).scatter(2, here, rows.x.flatten(2).gather(2, here) + colour)
+        return rows.threat.project(painted.view_as(rows.x))
 
     # -- L2 and L1 --
 
@@ -100,20 +101,22 @@ class Square:
         _, channels, height, width = rows.x.shape
         side = min(max(side, 3) | 1, height, width)  # odd, for a hill with a summit, and more than one pixel
         power = 2 if rows.threat.norm.name == "l2" else 1
-        delta = rows.x_adv - rows.x
-        here = _square(luck[:, 0], luck[:, 1], side, height, width)
-        there = _square(luck[:, 2], luck[:, 3], side, height, width)
-        budget = rows.threat.radius**power
-        unused = (budget - row_sum(_powered(delta, power).flatten(1))).clamp_min(0) / channels
-        window = _powered(delta * (here | there), power).sum((2, 3))  # [b, C]
-        goal = _rooted(window + unused[:, None], power)
-        size_here = _rooted(_powered(delta * here, power).sum((2, 3)), power)
-        hill = _hill_on(here, side, rows.x, power) * _sign(luck[:, 4 : 4 + channels])[:, :, None, None]
-        new = hill + delta * here / per_row_channel(size_here.clamp_min(1e-12))
-        size = per_row_channel(_rooted(_powered(new, power).sum((2, 3)), power))
-        cancelled = size < 1e-3  # a hill on the same hill of the other sign: then the new one alone, lest norm be lost
-        new = torch.where(cancelled, hill, new / size.clamp_min(1e-12)) * per_row_channel(goal)
-        return rows.threat.project(rows.x + torch.where(here, new, torch.where(there, 0.0, delta)))
+        delta = (rows.x_adv - rows.x).flatten(2)
+        here, there = (
+            _window(luck[:, k], luck[:, k + 1], side, height, width).expand(-1, channels, -1) for k in (0, 2)
+        )
+        unused = (rows.threat.radius**power - row_sum(_powered(delta.flatten(1), power))).clamp_min(0) / channels
+        inside = delta.gather(2, here)
+        delta = delta.scatter(2, here, 0.0)
+        within = _sums(_powered(inside, power))
+        goal = _rooted(within + _sums(_powered(delta.gather(2, there), power)) + unused[:, None, None], power)
+        hill = _hill(side, rows.x, power).flatten() * _sign(luck[:, 4 : 4 + channels])[:, :, None]
+        new = hill + inside / _rooted(within, power).clamp_min(1e-12)
+        size = _rooted(_sums(_powered(new, power)), power)
+        # A hill on the same hill of the other sign: then the new one alone, lest norm be lost.
+        new = torch.where(size < 1e-3, hill, new / size.clamp_min(1e-12)) * goal
+        delta = delta.scatter_(2, there, 0.0).scatter_(2, here, new)
+        return rows.threat.project(rows.x + delta.view_as(rows.x))
 
 
 def _powered(values: Tensor, power: int) -> Tensor:
@@ -124,9 +127,9 @@ def _rooted(values: Tensor, power: int) -> Tensor:
     return values.sqrt() if power == 2 else values
 
 
-def per_row_channel(values: Tensor) -> Tensor:
-    """[b, C] -> [b, C, 1, 1]."""
-    return values[:, :, None, None]
+def _sums(values: Tensor) -> Tensor:
+    """[b, C, n] -> [b, C, 1]."""
+    return row_sum(values.flatten(0, 1)).view(*values.shape[:2], 1)
 
 
 def _sign(uniform: Tensor) -> Tensor:
@@ -134,15 +137,11 @@ def _sign(uniform: Tensor) -> Tensor:
     return (uniform >= 0.5).to(uniform.dtype) * 2 - 1
 
 
-def _square(top: Tensor, left: Tensor, side: int, height: int, width: int) -> Tensor:
-    """[b, 1, H, W] bool: a square of that side per row; top and left are luck [b] in [0, 1)."""
-    top = (top * (height - side + 1)).floor()[:, None]
-    left = (left * (width - side + 1)).floor()[:, None]
-    y = torch.arange(height, device=top.device)
-    x = torch.arange(width, device=top.device)
-    in_rows = (y >= top) & (y < top + side)  # [b, H]
-    in_columns = (x >= left) & (x < left + side)  # [b, W]
-    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+def _window(top: Tensor, left: Tensor, side: int, height: int, width: int) -> Tensor:
+    """[b, 1, side * side] int64: places in the flat image of a square of that side; top and left are luck [b]."""
+    top, left = (top * (height - side + 1)).long(), (left * (width - side + 1)).long()
+    at = torch.arange(side, device=top.device)
+    return (top * width + left)[:, None, None] + (at[:, None] * width + at).flatten()
 
 
 def _hill(side: int, like: Tensor, power: int) -> Tensor:
@@ -153,11 +152,3 @@ def _hill(side: int, like: Tensor, power: int) -> Tensor:
     falls = 1.0 / torch.arange(deepest, 0, -1, device=like.device, dtype=like.dtype).square()
     hill = falls.cumsum(0)[ring]
     return hill / _rooted(_powered(hill, power).sum(), power)
-
-
-def _hill_on(square: Tensor, side: int, like: Tensor, power: int) -> Tensor:
-    """[b, 1, H, W]: the hill, laid on each row's square."""
-    y = square.any(3).long().cumsum(2).squeeze(1) - 1  # [b, H]: place within the square
-    x = square.any(2).long().cumsum(2).squeeze(1) - 1
-    hill = _hill(side, like, power)
-    return hill[y.clamp(0, side - 1)[:, :, None], x.clamp(0, side - 1)[:, None, :]][:, None] * square

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
+import pytest
 import torch
-from peers import _import, installed
+from peers import _import, installed, pgd_calls
 from torch import Tensor, nn
 
 Attack = Callable[[], Tensor]  # gives x_adv
@@ -27,6 +28,21 @@ def adv_lib() -> ModuleType | None:
             return adv_lib.attacks
     except ImportError:
         return None
+
+
+def library(name: str) -> ModuleType:
+    """A peer's module; the test that needs it is skipped where it is not installed."""
+    pytest.importorskip(name.partition(".")[0], reason="not installed (extra: bench)")
+    return _import(name)
+
+
+def pgd(peer: str, model: nn.Module, x: Tensor, labels: Tensor, norm: str, eps: float) -> Tensor:
+    """x_adv of 40 steps of a tenth of eps, from the input."""
+    library(peer)
+    found = pgd_calls(model, x, labels, norm, eps, 40, 0.1, random_start=False)[peer]()
+    if peer == "foolbox":  # unclipped, clipped, success
+        return found[1]  # type: ignore[index]
+    return torch.as_tensor(found)
 
 
 def calls(name: str, model: nn.Module, x: Tensor, labels: Tensor, eps: float) -> dict[str, Attack]:

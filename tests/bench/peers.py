@@ -25,29 +25,36 @@ def installed() -> dict[str, str]:
 
 
 def pgd_calls(
-    model: nn.Module, x: Tensor, labels: Tensor, norm: str, eps: float, steps: int, share: float
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    norm: str,
+    eps: float,
+    steps: int,
+    share: float,
+    random_start: bool = True,
 ) -> dict[str, Call]:
-    """Name -> a call that runs PGD from one random start in steps of `share` times eps, all rows in one batch."""
+    """Name -> a call that runs PGD in steps of `share` times eps, from a random start or the input, all in a batch."""
     makers = {"torchattacks": _torchattacks, "foolbox": _foolbox, "art": _art}
-    return {name: makers[name](model, x, labels, norm, eps, steps, share) for name in installed()}
+    return {name: makers[name](model, x, labels, norm, eps, steps, share, random_start) for name in installed()}
 
 
-def _torchattacks(model, x, labels, norm, eps, steps, share) -> Call:
+def _torchattacks(model, x, labels, norm, eps, steps, share, random_start) -> Call:
     library = _import("torchattacks")
     kind = library.PGD if norm == "linf" else library.PGDL2
-    attack = kind(model, eps=eps, alpha=share * eps, steps=steps, random_start=True)
+    attack = kind(model, eps=eps, alpha=share * eps, steps=steps, random_start=random_start)
     return lambda: attack(x, labels)
 
 
-def _foolbox(model, x, labels, norm, eps, steps, share) -> Call:
+def _foolbox(model, x, labels, norm, eps, steps, share, random_start) -> Call:
     library = _import("foolbox")
     kind = library.attacks.LinfPGD if norm == "linf" else library.attacks.L2PGD
-    attack = kind(rel_stepsize=share, steps=steps, random_start=True)
+    attack = kind(rel_stepsize=share, steps=steps, random_start=random_start)
     wrapped = library.PyTorchModel(model, bounds=(0, 1))
     return lambda: attack(wrapped, x, labels, epsilons=eps)
 
 
-def _art(model, x, labels, norm, eps, steps, share) -> Call:
+def _art(model, x, labels, norm, eps, steps, share, random_start) -> Call:
     classifier = _import("art.estimators.classification").PyTorchClassifier(
         model=model,
         loss=nn.CrossEntropyLoss(),
@@ -62,7 +69,7 @@ def _art(model, x, labels, norm, eps, steps, share) -> Call:
         eps=eps,
         eps_step=share * eps,
         max_iter=steps,
-        num_random_init=1,
+        num_random_init=int(random_start),
         batch_size=len(x),
         verbose=False,
     )
