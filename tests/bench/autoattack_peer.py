@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
-import torch
 from kept import Arrays, fingerprint, fingerprint_of, kept
 from race import passes_of
 from torch import Tensor, nn

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import attacks
-from attacks.models import BPDA
+from attacks.models import BPDA, Repeated
 
 
 @dataclass(frozen=True)
 class Masked:
     make: Callable[[], nn.Module]
-    bare: Callable[[], nn.Module]  # a model like it that hides nothing, to transfer from
     threat: str
+    aids: Callable[[], dict[str, nn.Module]]  # models like it that hide less, to search on
     passes: int = 1  # of a random model, the fresh passes of which more than half must be wrong
 
 
@@ -145,10 +145,10 @@ class Winners(nn.Module):
 
 
 class Pruned(nn.Module):
-    """Stochastic activation pruning (1803.01442): few draws in proportion to their size, scaled to stay right on average.
+    """Stochastic activation pruning (1803.01442): draws in proportion to their size, scaled to be right on average.
 
-    draws: as a share of the row's activations. Each is kept with the chance that the draws have to hit it, apart from
-    the others.
+    draws: their number, as a share of the row's activations. Each is kept with the chance that one of the draws hits
+        it, apart from the others.
     """
 
     def __init__(self, draws: float):
@@ -267,16 +267,25 @@ def _train(net: nn.Module, recipe: Recipe) -> None:
 # -- the list --
 
 
-def _before(front: nn.Module) -> nn.Module:
-    return nn.Sequential(front, kw()).eval()
-
-
-def kw() -> nn.Module:
+def _kw() -> nn.Module:
     return outside("kw_mnist_01")
 
 
+def _behind(front: nn.Module) -> nn.Module:
+    return nn.Sequential(front, _kw()).eval()
+
+
+def _hidden_by(front: nn.Module, threat: str) -> Masked:
+    """The aids are the classifier without the front, and with one that lets gradients through as they are."""
+    return Masked(lambda: _behind(front), threat, lambda: {"bare": _kw(), "straight": _behind(BPDA(front))})
+
+
+def _random(make: Callable[[], nn.Module], threat: str) -> Masked:
+    return Masked(make, threat, lambda: {"bare": _kw(), "repeated": Repeated(make(), 10)}, passes=11)
+
+
 def _pruned(draws: float) -> nn.Module:
-    net = kw()
+    net = _kw()
     assert isinstance(net, nn.Sequential)
     layers = chain.from_iterable([layer, Pruned(draws)] if isinstance(layer, nn.ReLU) else [layer] for layer in net)
     return nn.Sequential(*layers).eval()
@@ -285,19 +294,19 @@ def _pruned(draws: float) -> nn.Module:
 PLAIN = Recipe()
 WINNERS = Recipe(("winners", 0.1))
 STEEP = Recipe(("steep", 10.0))
-TEACHER = Recipe(temperature=50.0)
-STUDENT = Recipe(temperature=50.0, teacher=TEACHER)
+SOFT = 50.0  # the temperature of distillation (1511.04508)
+STUDENT = Recipe(temperature=SOFT, teacher=Recipe(temperature=SOFT))
 
 MASKING: dict[str, Masked] = {
-    "quantised": Masked(lambda: _before(Quantised(8)), kw, "linf:0.1"),
-    "quantised_straight": Masked(lambda: _before(BPDA(Quantised(8))), kw, "linf:0.1"),
-    "rippled": Masked(lambda: _before(Rippled(0.02, 1000.0)), kw, "linf:0.15"),
-    "jpeg": Masked(lambda: _before(JPEG(1.0)), kw, "linf:0.15"),
-    "scaled_down": Masked(lambda: Scaled(kw(), 1e-4), kw, "linf:0.15"),
-    "scaled_up": Masked(lambda: Scaled(kw(), 1e4), kw, "linf:0.15"),
-    "noisy": Masked(lambda: _before(Noisy(0.2)), kw, "linf:0.15", passes=11),
-    "pruned": Masked(lambda: _pruned(0.5), kw, "linf:0.15", passes=11),
-    "steep": Masked(lambda: trained(STEEP), lambda: trained(PLAIN), "linf:0.1"),
-    "winners": Masked(lambda: trained(WINNERS), lambda: trained(PLAIN), "linf:0.1"),
-    "distilled": Masked(lambda: trained(STUDENT), lambda: Scaled(trained(STUDENT), 1 / 50), "linf:0.1"),
+    "quantised": _hidden_by(Quantised(8), "linf:0.2"),
+    "quantised_straight": Masked(lambda: _behind(BPDA(Quantised(8))), "linf:0.2", lambda: {"bare": _kw()}),
+    "rippled": _hidden_by(Rippled(0.02, 1000.0), "linf:0.15"),
+    "jpeg": _hidden_by(JPEG(1.0), "linf:0.15"),
+    "scaled_down": Masked(lambda: Scaled(_kw(), 1e-4), "linf:0.15", lambda: {"bare": _kw()}),
+    "scaled_up": Masked(lambda: Scaled(_kw(), 1e4), "linf:0.15", lambda: {"bare": _kw()}),
+    "noisy": _random(lambda: _behind(Noisy(0.2)), "linf:0.1"),
+    "pruned": _random(lambda: _pruned(0.5), "linf:0.2"),
+    "steep": Masked(lambda: trained(STEEP), "linf:0.1", lambda: {"bare": trained(PLAIN)}),
+    "winners": Masked(lambda: trained(WINNERS), "linf:0.1", lambda: {"bare": trained(PLAIN)}),
+    "distilled": Masked(lambda: trained(STUDENT), "linf:0.1", lambda: {"bare": Scaled(trained(STUDENT), 1 / SOFT)}),
 }

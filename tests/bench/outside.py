@@ -1,4 +1,4 @@
-"""The outside classifiers and images that benchmarks are run on; they lie beside the repository and are no part of it."""
+"""The outside classifiers and images that benchmarks run on; they lie beside the repository and are no part of it."""
 
 import importlib.util
 from functools import cache
