@@ -291,6 +291,14 @@ def _pruned(draws: float) -> nn.Module:
     return nn.Sequential(*layers).eval()
 
 
+def _steepened(steepness: float) -> nn.Module:
+    net = trained(STEEP)
+    for layer in net.modules():
+        if isinstance(layer, Steep):
+            layer.steepness = steepness
+    return net
+
+
 PLAIN = Recipe()
 WINNERS = Recipe(("winners", 0.1))
 STEEP = Recipe(("steep", 10.0))
@@ -305,8 +313,8 @@ MASKING: dict[str, Masked] = {
     "scaled_down": Masked(lambda: Scaled(_kw(), 1e-4), "linf:0.15", lambda: {"bare": _kw()}),
     "scaled_up": Masked(lambda: Scaled(_kw(), 1e4), "linf:0.15", lambda: {"bare": _kw()}),
     "noisy": _random(lambda: _behind(Noisy(0.2)), "linf:0.1"),
-    "pruned": _random(lambda: _pruned(0.5), "linf:0.2"),
-    "steep": Masked(lambda: trained(STEEP), "linf:0.1", lambda: {"bare": trained(PLAIN)}),
+    "pruned": _random(lambda: _pruned(0.5), "linf:0.15"),
+    "steep": Masked(lambda: _steepened(1000.0), "linf:0.1", lambda: {"bare": trained(STEEP)}),
     "winners": Masked(lambda: trained(WINNERS), "linf:0.1", lambda: {"bare": trained(PLAIN)}),
     "distilled": Masked(lambda: trained(STUDENT), "linf:0.1", lambda: {"bare": Scaled(trained(STUDENT), 1 / SOFT)}),
 }
