@@ -15,17 +15,18 @@ from attacks.loop import Attack
 from attacks.victim import borrowed
 
 QUERIES = 5000
-ALONE: dict[str, dict] = {
-    "pgd": {},
-    "apgd": {},
-    "apgd_t": {},
-    "fmn": {},
-    "fab_t": {},
-    "square": {"queries": QUERIES},
-    "spsa": {},
-    "rays": {"queries": QUERIES},
-    "boundary": {"queries": QUERIES},
-    "hopskipjump": {"queries": QUERIES},
+ALONE = {
+    "pgd": attack_named("pgd"),
+    "apgd": attack_named("apgd"),
+    "apgd_t": attack_named("apgd_t"),
+    "fmn": attack_named("fmn"),
+    "fab_t": attack_named("fab_t"),
+    "square": attack_named("square", queries=QUERIES),
+    "spsa": attack_named("spsa"),
+    "spsa_wide": attack_named("spsa", width=0.5),
+    "rays": attack_named("rays", queries=QUERIES),
+    "boundary": attack_named("boundary", queries=QUERIES),
+    "hopskipjump": attack_named("hopskipjump", queries=QUERIES),
 }
 AIDED = ("apgd", "apgd_t")  # on each aid, the victim asked at every step
 
@@ -38,7 +39,7 @@ def everything(
     aids, passes: of a `masking.Masked`. Each attack is kept as soon as it is done.
     """
     victim = attacks.Victim(model, passes=passes)
-    found = {name: _fooled(name, attack, victim, x, labels, threat) for name, attack in _attacks(threat, aids).items()}
+    found = {name: _fooled(attack, victim, x, labels, threat) for name, attack in _attacks(threat, aids).items()}
     with borrowed(model):
         clean = ~mostly_wrong(model, x, labels, passes).numpy()
     robust = clean & ~np.any(list(found.values()), axis=0)
@@ -46,20 +47,18 @@ def everything(
 
 
 def _attacks(threat: str, aids: Callable[[], dict[str, nn.Module]]) -> dict[str, Attack]:
-    alone = {name: attack_named(name, **options) for name, options in ALONE.items()}
     norm = attacks.ThreatModel.parse(threat).norm.name
     aided = {
         f"{name}_on_{aid}": attack_named("transferred", surrogate=surrogate, attack=name, every=1)
         for aid, surrogate in aids().items()
         for name in AIDED
     }
-    return aided | {name: attack for name, attack in alone.items() if norm in card_of(attack).norms}
+    return aided | {name: attack for name, attack in ALONE.items() if norm in card_of(attack).norms}
 
 
-def _fooled(name: str, attack: Attack, victim: attacks.Victim, x: Tensor, labels: Tensor, threat: str) -> np.ndarray:
+def _fooled(attack: Attack, victim: attacks.Victim, x: Tensor, labels: Tensor, threat: str) -> np.ndarray:
     key = {
-        "attack": name,
-        "options": fingerprint(attack.surrogate) if isinstance(attack, Transferred) else repr(attack),
+        "attack": _described(attack),
         "model": fingerprint(victim.model),
         "data": fingerprint_of(x, labels),
         "threat": threat,
@@ -75,3 +74,7 @@ def _fooled(name: str, attack: Attack, victim: attacks.Victim, x: Tensor, labels
         }
 
     return kept("everything", key, compute)["fooled"]
+
+
+def _described(attack: Attack) -> str:
+    return f"{attack.attack} on {fingerprint(attack.surrogate)}" if isinstance(attack, Transferred) else repr(attack)

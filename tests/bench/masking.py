@@ -316,5 +316,5 @@ MASKING: dict[str, Masked] = {
     "pruned": _random(lambda: _pruned(0.5), "linf:0.15"),
     "steep": Masked(lambda: _steepened(1000.0), "linf:0.1", lambda: {"bare": trained(STEEP)}),
     "winners": Masked(lambda: trained(WINNERS), "linf:0.1", lambda: {"bare": trained(PLAIN)}),
-    "distilled": Masked(lambda: trained(STUDENT), "linf:0.1", lambda: {"bare": Scaled(trained(STUDENT), 1 / SOFT)}),
+    "distilled": Masked(lambda: trained(STUDENT), "linf:0.15", lambda: {"bare": Scaled(trained(STUDENT), 1 / SOFT)}),
 }

@@ -21,12 +21,28 @@ pytestmark = [
 ]
 needs_verdict = pytest.mark.skipif("verdict" not in attacks.CATALOG, reason="there is no verdict yet")
 
-PAIRS = [
-    Pair("kw_mnist_01", "linf:0.1", twin=500),
+GROUND_TRUTH = Pair("kw_mnist_01", "linf:0.1", twin=500)
+PAIRS = [  # as many rows as one core can put AutoAttack to in some hours
+    GROUND_TRUTH,
+    Pair("kw_mnist_01", "linf:0.15"),
+    Pair("kw_mnist_01", "l2:1.5"),
+    Pair("kw_mnist_01", "l1:8"),
     Pair("resnet2b", "linf:2/255", twin=500),
+    Pair("resnet2b", "linf:12/255"),
+    Pair("resnet2b", "l2:0.25"),
+    Pair("resnet2b", "l1:3"),
+    Pair("advertorch_cln", "linf:0.1", 500),
+    Pair("advertorch_cln", "linf:0.2"),
+    Pair("advertorch_cln", "l2:1.5", 500),
+    Pair("advertorch_adv", "linf:0.3", 500),
+    Pair("ddn_mnist", "linf:0.2", 500),
+    Pair("ddn_mnist", "l2:1.5", 500),
+    Pair("resnet20", "linf:1/255", 500),
+    Pair("resnet20", "linf:1/1020", 250),
+    Pair("resnet20", "l2:0.05", 250),
+    Pair("resnet32", "linf:1/1020", 250),
     *(Pair(name, each.threat, 500) for name, each in MASKING.items()),
 ]
-GROUND_TRUTH = Pair("kw_mnist_01", "linf:0.1", twin=500)
 MANY = 0.2  # of the rows, left by AutoAttack
 FEWER = (100, 30)  # times, forwards and gradients: the mean where many are left
 LEAST_FEWER = (20, 10)  # on any such pair
