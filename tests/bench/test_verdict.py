@@ -3,6 +3,8 @@
 AutoAttack's runs take hours; they are kept in tests/bench/.cache (`kept.py`) and are not repeated.
 """
 
+from collections.abc import Iterator
+
 import autoattack_peer as peer
 import numpy as np
 import pytest
@@ -50,36 +52,42 @@ FEWER_WHERE_FEW = (10, 10)
 FEWER_WHERE_MASKED = (3, 3)
 
 
+class Lines(dict[Pair, Line]):
+    """Each pair is measured when it is first asked for."""
+
+    def __missing__(self, pair: Pair) -> Line:
+        self[pair] = measured(pair)
+        return self[pair]
+
+    def all(self, masks: bool) -> list[Line]:
+        return [self[pair] for pair in PAIRS if pair.masks == masks]
+
+
 @pytest.fixture(scope="module")
-def lines(tables: list[Table]):
-    """One of each pair, as they are measured; a table of them is printed at the end."""
-    found: dict[Pair, Line] = {}
+def lines(tables: list[Table]) -> Iterator[Lines]:
+    found = Lines()
     yield found
     tables.append(table(list(found.values())))
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
-def test_what_autoattack_and_the_verdict_leave(pair: Pair, lines: dict[Pair, Line], book: Book):
-    line = lines[pair] = measured(pair)
+def test_what_autoattack_and_the_verdict_leave(pair: Pair, lines: Lines, book: Book):
+    line = lines[pair]
     _write_down(line, book)
     if line.twin is not None:
         differing = line.twin.robust != line.published.robust[: pair.twin]
         assert differing.sum() <= max(1, pair.twin // 500)
 
 
-def _of(lines: dict[Pair, Line], masks: bool) -> list[Line]:
-    return [line for pair, line in lines.items() if pair.masks == masks]
-
-
 @needs_verdict
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
-def test_the_verdict_leaves_at_most_one_row_in_a_thousand_beyond_autoattack(pair: Pair, lines: dict[Pair, Line]):
+def test_the_verdict_leaves_at_most_one_row_in_a_thousand_beyond_autoattack(pair: Pair, lines: Lines):
     assert lines[pair].beyond <= max(1, pair.rows // 1000)
 
 
 @needs_verdict
-def test_the_verdict_leaves_no_more_rows_in_all_and_fewer_where_gradients_are_hidden(lines: dict[Pair, Line]):
-    more = {masks: sum(_more(line) for line in _of(lines, masks)) for masks in (False, True)}
+def test_the_verdict_leaves_no_more_rows_in_all_and_fewer_where_gradients_are_hidden(lines: Lines):
+    more = {masks: sum(_more(line) for line in lines.all(masks)) for masks in (False, True)}
     assert sum(more.values()) <= 0
     assert more[True] < 0
 
@@ -90,8 +98,8 @@ def _more(line: Line) -> int:
 
 
 @needs_verdict
-def test_the_verdict_takes_a_hundredth_of_the_passes_where_many_rows_are_left(lines: dict[Pair, Line]):
-    ratios = [line.fewer for line in _of(lines, masks=False) if line.published.robust.mean() >= MANY]
+def test_the_verdict_takes_a_hundredth_of_the_passes_where_many_rows_are_left(lines: Lines):
+    ratios = [line.fewer for line in lines.all(masks=False) if line.published.robust.mean() >= MANY]
     forwards, gradients = (list(each) for each in zip(*ratios, strict=True))
     assert min(forwards) >= LEAST_FEWER[0]
     assert min(gradients) >= LEAST_FEWER[1]
@@ -100,14 +108,14 @@ def test_the_verdict_takes_a_hundredth_of_the_passes_where_many_rows_are_left(li
 
 
 @needs_verdict
-def test_the_verdict_takes_a_tenth_of_the_passes_where_few_rows_are_left(lines: dict[Pair, Line]):
-    few = [line for line in _of(lines, masks=False) if line.published.robust.mean() < MANY]
+def test_the_verdict_takes_a_tenth_of_the_passes_where_few_rows_are_left(lines: Lines):
+    few = [line for line in lines.all(masks=False) if line.published.robust.mean() < MANY]
     assert all(_at_least(line.fewer, FEWER_WHERE_FEW) for line in few)
 
 
 @needs_verdict
-def test_the_verdict_takes_a_third_of_the_passes_where_gradients_are_hidden(lines: dict[Pair, Line]):
-    assert all(_at_least(line.fewer, FEWER_WHERE_MASKED) for line in _of(lines, masks=True))
+def test_the_verdict_takes_a_third_of_the_passes_where_gradients_are_hidden(lines: Lines):
+    assert all(_at_least(line.fewer, FEWER_WHERE_MASKED) for line in lines.all(masks=True))
 
 
 def _at_least(ratios: tuple[float, float], bars: tuple[int, int]) -> bool:
@@ -116,15 +124,15 @@ def _at_least(ratios: tuple[float, float], bars: tuple[int, int]) -> bool:
 
 @needs_verdict
 @pytest.mark.parametrize("name", MASKING)
-def test_the_verdict_leaves_half_a_point_more_than_the_whole_catalogue_at_most(name: str, lines: dict[Pair, Line]):
-    line = next(line for pair, line in lines.items() if pair.model == name)
+def test_the_verdict_leaves_half_a_point_more_than_the_whole_catalogue_at_most(name: str, lines: Lines):
+    line = next(lines[pair] for pair in PAIRS if pair.model == name)
     assert line.verdict is not None
     assert line.everything is not None
     assert line.verdict.robust[: len(line.everything)].mean() <= line.everything.mean() + 0.005
 
 
 @needs_verdict
-def test_the_verdict_finds_on_the_provable_net_what_is_to_be_found_for_75_and_60_passes(lines: dict[Pair, Line]):
+def test_the_verdict_finds_on_the_provable_net_what_is_to_be_found_for_75_and_60_passes(lines: Lines):
     verdict = lines[GROUND_TRUTH].verdict
     assert verdict is not None
     assert verdict.robust[:500].sum() <= 478  # the README of the outside models
@@ -133,8 +141,8 @@ def test_the_verdict_finds_on_the_provable_net_what_is_to_be_found_for_75_and_60
 
 
 @needs_verdict
-def test_no_certified_row_is_broken(lines: dict[Pair, Line]):
-    for line in lines.values():
+def test_no_certified_row_is_broken(lines: Lines):
+    for line in (lines[pair] for pair in PAIRS):
         if line.certified is not None and line.verdict is not None:
             left = line.published.robust & line.verdict.robust
             assert not np.any(line.certified & ~left)
