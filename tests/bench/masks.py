@@ -43,6 +43,7 @@ _STEPS = [
     *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
     *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
 ]
+MIDDLE = 128 / 255  # what JPEG takes from each pixel first
 
 
 class JPEG(nn.Module):
@@ -68,12 +69,12 @@ class JPEG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        padded = F.pad(x, (0, -width % 8, 0, -height % 8), "replicate") - 0.5
+        padded = F.pad(x, (0, -width % 8, 0, -height % 8), "replicate") - MIDDLE
         blocks = padded.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # [b, 1, H/8, W/8, 8, 8]
         waves = self.transform @ blocks @ self.transform.T
         rounded = (waves / self.steps).round() * self.steps
         back = (self.transform.T @ rounded @ self.transform).transpose(3, 4).flatten(4, 5).flatten(2, 3)
-        return (back[:, :, :height, :width] + 0.5).clamp(0, 1)
+        return (back[:, :, :height, :width] + MIDDLE).clamp(0, 1)
 
 
 class Noisy(nn.Module):
