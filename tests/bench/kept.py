@@ -1,4 +1,7 @@
-"""Where results that take hours are kept: what would be computed from the same model, rows and options is read back."""
+"""Where results that take hours are kept: what would be computed from the same model, rows and options is read back.
+
+The environment's ADVGAN_BENCH_CACHE names another folder than .cache beside this file.
+"""
 
 import datetime
 import hashlib
