@@ -63,7 +63,9 @@ class Line:
     twin: Outcome | None
     verdict: Outcome | None
     certified: np.ndarray | None  # [B] bool
-    everything: np.ndarray | None  # [EVERYTHING_ROWS] bool: what the whole catalogue leaves; for the masking models
+    everything: (
+        np.ndarray | None
+    )  # [EVERYTHING_ROWS] bool: what the whole catalogue leaves, AutoAttack too; for the masking models
 
     @property
     def beyond(self) -> int:
@@ -91,6 +93,7 @@ def measured(pair: Pair) -> Line:
         each = MASKING[pair.model]
         some = slice(EVERYTHING_ROWS)
         whole = everything(model, x[some], labels[some], pair.threat, each.aids, pair.passes)["robust"]
+        whole = whole & published.robust[some]
     return Line(pair, published, _twin(model, x, labels, pair), verdict, certified, whole)
 
 
