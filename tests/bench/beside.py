@@ -63,9 +63,7 @@ class Line:
     twin: Outcome | None
     verdict: Outcome | None
     certified: np.ndarray | None  # [B] bool
-    everything: (
-        np.ndarray | None
-    )  # [EVERYTHING_ROWS] bool: what the whole catalogue leaves, AutoAttack too; for the masking models
+    everything: np.ndarray | None  # [EVERYTHING_ROWS] bool: what AutoAttack and all others leave of a masking model
 
     @property
     def beyond(self) -> int:
