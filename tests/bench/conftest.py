@@ -14,10 +14,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from record import Book
+    from rich.table import Table
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 BOOK = pytest.StashKey["Book"]()
+TABLES = pytest.StashKey[list["Table"]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,6 +61,16 @@ def book(pytestconfig: pytest.Config) -> "Book":
     return pytestconfig.stash.setdefault(BOOK, Book())
 
 
+@pytest.fixture(scope="session")
+def tables(pytestconfig: pytest.Config) -> list["Table"]:
+    """What is put here is printed at the end."""
+    return pytestconfig.stash.setdefault(TABLES, [])
+
+
 def pytest_terminal_summary(config: pytest.Config) -> None:
     if BOOK in config.stash:
         config.stash[BOOK].show()
+    for table in config.stash.get(TABLES, []):
+        from rich.console import Console
+
+        Console(width=200).print(table)

@@ -46,10 +46,13 @@ def quartiles(ratios: np.ndarray) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def passes_of(model: nn.Module, call: Callable[[], object]) -> tuple[int, int]:
-    """(rows sent forward through the model, rows of gradients that came back to its input) during one call."""
-    # Counted at the first layer: some libraries run a Sequential's layers themselves, past the module's own hooks.
-    first = next(module for module in model.modules() if not list(module.children()))
+def passes_of(model: nn.Module, call: Callable[[], object], at: nn.Module | None = None) -> tuple[int, int]:
+    """(rows sent forward through the model, rows of gradients that came back to its input) during one call.
+
+    at: the module whose inputs are counted; None is the first layer, for some libraries run a Sequential's layers
+        themselves, past the module's own hooks.
+    """
+    counted = at if at is not None else next(module for module in model.modules() if not list(module.children()))
     forward, backward = 0, 0
 
     def count(_module, inputs):
@@ -62,7 +65,7 @@ def passes_of(model: nn.Module, call: Callable[[], object]) -> tuple[int, int]:
         nonlocal backward
         backward += len(gradient)
 
-    handle = first.register_forward_pre_hook(count)
+    handle = counted.register_forward_pre_hook(count)
     try:
         call()
     finally:

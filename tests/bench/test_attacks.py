@@ -1,13 +1,12 @@
 """How fast are attacks beside other libraries' at equal strength, and how small are perturbations at equal cost?"""
 
-import importlib.util
 import time
-from pathlib import Path
 
 import attack_peers
 import numpy as np
 import pytest
 import torch
+from outside import SHARED, outside
 from race import passes_of
 from record import Book
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ import attacks
 from attacks.norms import NORMS
 from reports.sources.data import load
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 ROWS = 128
 EPS = 1.5  # of Square and FAB, L2
 BAR = 5.0
@@ -34,15 +32,6 @@ OURS = {
     "boundary": ("boundary", {"queries": 150}, "l2:inf"),
     "hopskipjump": ("hopskipjump", {"queries": 200}, "l2:inf"),
 }
-
-
-def outside(name: str) -> nn.Module:
-    spec = importlib.util.spec_from_file_location("outside_models", SHARED / "models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)().eval()
 
 
 def images(model: nn.Module, file: str, rows: int) -> tuple[Tensor, Tensor]:
