@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import attacks as catalogue
 from attacks import Attack, Goal, Result, ThreatModel, Victim
+from attacks.doubts import doubts
 from attacks.errors import InputError
 from attacks.preflight import Finding, examine
 from attacks.victim import borrowed, check_logits
@@ -247,8 +248,11 @@ class _Audited:
             "margin": answers.margin.double(),
             "queries": result.queries,
             "backwards": result.backwards,
+            "passes": result.passes,
             "x_adv": result.x_adv,
         }
+        if result.seen is not None:
+            columns |= {"stage": result.seen.stage, "doubts": doubts(result.seen), "gap": result.seen.gap.double()}
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in columns.items()}
         self.writer.add(self.name, threat, attack, **arrays, seconds=seconds)
 
@@ -292,6 +296,7 @@ def _take_back(result: Result, rows: Tensor, x: Tensor, wrong: Tensor) -> None:
     result.fooled[rows] = wrong[rows]
     result.size[rows] = torch.where(wrong[rows], 0.0, torch.inf).to(result.size)
     result.step[rows] = torch.where(wrong[rows], 0, -1)
+    result.passes[rows] = torch.where(wrong[rows], result.passes[rows], -1)
 
 
 class _Counter:

@@ -598,6 +598,8 @@ def _thousands(model: dict[str, Any]) -> str:
 
 
 def _options(options: Any) -> str:
+    if isinstance(options, list):
+        return "(" + ", ".join(map(_options, options)) + ")"
     if not isinstance(options, dict):
         return str(options)
     rest = ", ".join(f"{name} = {_options(value)}" for name, value in options.items() if name != "class")

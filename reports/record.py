@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from attacks.errors import InputError
 from reports import doubts, summary
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # format 1 knows no verdict
 FILES = ("audit.json", "rows.parquet", "curves.parquet", "timings.parquet", "gallery.npz", "report.html")
 FOLDER = "adversarial"
 ROW_GROUP = 1 << 16  # rows; fixed, so that the bytes do not depend on how the rows came
@@ -40,8 +41,13 @@ ROW = np.dtype(
         ("margin", "<f8"),
         ("queries", "<i8"),
         ("backwards", "<i8"),
+        ("passes", "<i8"),
+        ("stage", "<i8"),
+        ("doubts", "<i8"),
+        ("gap", "<f8"),
     ]
 )
+UNSEEN = {"passes": -1, "stage": -1, "doubts": 0, "gap": float("nan")}  # of an attack that was not watched
 CURVE = np.dtype([("id", "<i8"), ("correct", "?"), ("size", "<f8"), ("queries", "<i8"), ("backwards", "<i8")])
 GALLERY = {
     "x": np.float32,
@@ -80,7 +86,7 @@ class Audit:
         audit = cls(
             folder=folder,
             about=about,
-            rows=_read_table(folder / "rows.parquet", ["model", "threat", "attack", *(ROW.names or ())]),
+            rows=_read_rows(folder / "rows.parquet", about["format"]),
             curves=_read_table(folder / "curves.parquet", ["model", "norm", "attack", *(CURVE.names or ())]),
             timings=_read_table(folder / "timings.parquet", ["model", "threat", "attack", "seconds"]),
             gallery=_read_arrays(folder / "gallery.npz", tuple(GALLERY)),
@@ -150,13 +156,23 @@ class Writer:
         margin: np.ndarray,
         queries: np.ndarray,
         backwards: np.ndarray,
+        passes: np.ndarray,
         x_adv: np.ndarray,
         seconds: float,
+        stage: np.ndarray | None = None,
+        doubts: np.ndarray | None = None,
+        gap: np.ndarray | None = None,
     ) -> None:
-        """One batch of one attack: arrays [b], x_adv [b, ...] float32. Batches may come in any order and size."""
+        """One batch of one attack: arrays [b], x_adv [b, ...] float32. Batches may come in any order and size.
+
+        stage, doubts, gap: what the loop saw; None where it did not look.
+        """
         key = (model, threat, attack)
         columns = (ids, labels, clean_prediction, correct, fooled, adversarial_prediction)
-        self._spool(self._rows, key, ROW).append(_records(ROW, (*columns, size, margin, queries, backwards)))
+        columns += (size, margin, queries, backwards, passes)
+        for name, column in {"stage": stage, "doubts": doubts, "gap": gap}.items():
+            columns += (np.full(len(ids), UNSEEN[name]) if column is None else column,)
+        self._spool(self._rows, key, ROW).append(_records(ROW, columns))
         x = np.asarray(x_adv, dtype=np.float32)
         shape = np.dtype((np.float32, x.shape[1:]))
         self._spool(self._inputs, key, shape).append(x[np.asarray(fooled, dtype=bool)])
@@ -414,9 +430,9 @@ def _read_about(folder: Path, *, any_format: bool = False) -> dict[str, Any]:
         raise InputError(f"{folder / 'audit.json'} cannot be read ({error}). Run the audit again.") from error
     if not isinstance(about, dict) or not {"format", "models", "data"} <= about.keys():
         raise InputError(f"{folder / 'audit.json'} is not an audit's. Name a folder that `advgan audit` wrote.")
-    if about["format"] != FORMAT and not any_format:
+    if about["format"] not in READABLE and not any_format:
         raise InputError(
-            f"{folder} was written in format {about['format']}, this version reads {FORMAT}. "
+            f"{folder} was written in format {about['format']}, this version reads {' and '.join(map(str, READABLE))}. "
             "Read it with the version that wrote it, or run the audit again."
         )
     return about
@@ -440,6 +456,13 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}. Run the audit again.")
     return frame
+
+
+def _read_rows(path: Path, format_: int) -> pd.DataFrame:
+    """rows.parquet; the columns that a format did not have yet say that nothing was seen."""
+    names = [name for name in ROW.names or () if format_ > 1 or name not in UNSEEN]
+    frame = _read_table(path, ["model", "threat", "attack", *names])
+    return frame if format_ > 1 else frame.assign(**UNSEEN)
 
 
 def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -1,8 +1,10 @@
 """What must be typed to get an audit again?"""
 
+import inspect
 import shlex
 from typing import Any
 
+from attacks import CATALOG
 from attacks.errors import InputError
 
 
@@ -58,8 +60,8 @@ def attack_text(name: str, options: dict[str, Any]) -> str:
     if ":" in name:
         return name
     try:
-        usual = described(attack_from_text(name))
-        changed = {option: value for option, value in options.items() if usual.get(option) != value}
+        usual, known = described(attack_from_text(name)), inspect.signature(CATALOG[name]).parameters
+        changed = {each: value for each, value in options.items() if each in known and usual.get(each) != value}
         text = f"{name}:{','.join(f'{option}={_spelled(value)}' for option, value in changed.items())}"
         return text if changed and described(attack_from_text(text)) == options else name
     except InputError:

@@ -136,6 +136,7 @@ def _add(writer, truth, batch, x, labels, key, share, gallery):
         margin=np.where(fooled, 0.7, -1.3)[batch],
         queries=np.where(fooled, max(1, queries // 3), queries)[batch],
         backwards=np.where(fooled, backwards // 3, backwards)[batch],
+        passes=np.where(fooled, np.where(truth.correct, max(1, queries // 3) + backwards // 3, 1), -1)[batch],
         x_adv=x_adv[batch],
         seconds=0.01 * queries * n / 256,
     )

@@ -206,7 +206,7 @@ def test_a_command_line_audit_shows_its_command_quoted():
 def test_options_that_differ_from_the_defaults_are_in_the_command():
     from reports import options, reproduce
 
-    for text in ("pgd", "pgd:steps=7", "square:queries=123"):
+    for text in ("pgd", "pgd:steps=7", "square:queries=123", "verdict", "verdict:effort=exhaustive"):
         described = options.described(options.attack_from_text(text))
         assert reproduce.attack_text(text.partition(":")[0], described) == text
 

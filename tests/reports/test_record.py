@@ -35,6 +35,7 @@ def one_batch(**changed):
         "margin": np.array([-1.0, 0.5, 0.2]),
         "queries": np.array([10, 4, 1]),
         "backwards": np.array([9, 3, 0]),
+        "passes": np.array([-1, 7, 1]),
         "x_adv": np.arange(12, dtype=np.float32).reshape(3, 4) / 16,
         "seconds": 0.5,
     }
@@ -252,7 +253,7 @@ def _edit(folder: Path, change) -> None:
         (lambda folder: (folder / "audit.json").unlink(), "holds no audit.json"),
         (lambda folder: (folder / "audit.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "audit.json").write_text("[]"), "is not an audit's"),
-        (lambda folder: _edit(folder, lambda about: about.update(format=99)), "format 99, this version reads 1"),
+        (lambda folder: _edit(folder, lambda about: about.update(format=99)), "format 99, this version reads 1 and 2"),
         (lambda folder: (folder / "curves.parquet").unlink(), "not a whole audit: curves.parquet"),
         (lambda folder: (folder / "rows.parquet").write_bytes(b"PAR1"), "rows.parquet cannot be read"),
         (lambda folder: (folder / "gallery.npz").write_bytes(b"no archive"), "gallery.npz cannot be read"),
