@@ -157,6 +157,16 @@ def audit(
             help="Also find how robust accuracy falls with eps, by one run per norm.",
         ),
     ] = True,
+    certify: Annotated[
+        int,
+        typer.Option(
+            "--certify",
+            metavar="N",
+            rich_help_panel=HOW,
+            help="Bound the margins of the first N examples, as far as they stand: then robust accuracy is a bracket. "
+            "0.1 s an example for a small network, 10 s and more for a deep one.",
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=HOW, help="Seed of all randomness.")] = 0,
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")
@@ -215,7 +225,7 @@ def audit(
     record.Writer(out, overwrite=overwrite)
     device_named(device)
     asked = _asked_for(attack or [], effort)
-    Plan.of(threats, asked or ATTACKS, curves, seed)
+    Plan.of(threats, asked or ATTACKS, curves, seed, certify)
     models, spelled = _models(specs, weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
     if examples is not None and examples > len(found):
@@ -224,7 +234,7 @@ def audit(
         done = run_audit(
             models, found, threats, asked or _attacks_for(found.shape, threats), out,
             examples=examples, seed=seed, device=device, batch_size=batch_size or _batch_for(found.shape),
-            curves=curves, overwrite=overwrite, progress=bar.show,
+            curves=curves, certify=certify, overwrite=overwrite, progress=bar.show,
             configuration={
                 "models": spelled,
                 "weights": str(weights) if weights else None,

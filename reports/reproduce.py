@@ -22,6 +22,7 @@ def command(about: dict[str, Any]) -> str | None:
     lines += [f"--threat {shlex.quote(threat)}" for threat in asked["threats"]]
     lines += [f"--attack {shlex.quote(attack_text(name, options))}" for name, options in asked["attacks"].items()]
     lines += [] if asked.get("curves", True) else ["--no-curves"]
+    lines += [f"--certify {asked['certify']}"] if asked.get("certify") else []
     lines += [f"--seed {asked['seed']} --device {asked['device']} --batch-size {asked['batch_size']}"]
     return " \\\n  ".join(lines)
 
@@ -45,6 +46,7 @@ def call(about: dict[str, Any]) -> str:
             f"    device={asked['device']!r},",
             f"    batch_size={asked['batch_size']!r},",
             f"    curves={asked.get('curves', True)!r},",
+            f"    certify={asked.get('certify', 0)!r},",
             ")",
         ]
     )

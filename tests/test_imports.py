@@ -32,6 +32,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.sources"},
     {"reports.options"},
     {"reports.summary", "reports.reproduce"},
+    {"reports.verdicts"},
     {"reports.doubts", "reports.figures", "reports.provenance"},
     {"reports.html", "reports.text"},
     {"reports.doctor"},
