@@ -134,10 +134,10 @@ def _still_finding(evidence: Evidence) -> Iterator[dict]:
     for (model, threat), verdict in evidence.verdicts.items():
         beyond, count = verdict.last(verdicts.LAST["tenth"])
         n = len(verdict.correct)
-        if _graded(count, n) == "warning":
+        if _graded(min(count, int(verdict.standing.sum())), n) == "warning":
             text = (
-                f"The number is not final: the last tenth of the passes of {verdict.attack}, those beyond the "
-                f"{beyond:,} first of an example, still broke {words.of(count, n)}. {_more(verdict)}"
+                f"The number is not final: the last tenth of the passes that {verdict.attack} spent on what stands, "
+                f"those after the first {beyond:,} of an example, still broke {words.of(count, n)}. {_more(verdict)}"
             )
             yield _doubt("warning", text, model, threat)
 

@@ -3,6 +3,7 @@
 Read from the rows alone. Of several verdicts in an audit, the one of the greatest effort speaks.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ from attacks.verdict import Effort, Stage
 from reports import summary, words
 from reports.summary import Curve, Sweep
 
-LAST = {"half": 0.5, "tenth": 0.1}  # of the passes spent
+LAST = {"half": 0.5, "tenth": 0.1}  # of the passes that standing examples got
 QUANTILES = {"median": 0.5, "p90": 0.9, "most": 1.0}
 
 
@@ -43,12 +44,17 @@ class Verdict:
         return int((self.standing & (self.doubts & int(doubt) != 0)).sum())
 
     def last(self, share: float) -> tuple[int, int]:
-        """(t, k): the last `share` of all passes spent are those beyond the t-th of an example; they broke k."""
-        spent = np.sort(self.queries + self.backwards)
-        upto = np.cumsum(spent) + spent * np.arange(len(spent) - 1, -1, -1)  # [n] spent by all within spent[i] each
+        """(t, k): the last `share` of the passes that standing examples got, those after the first t of each, broke k.
+
+        (0, 0) where nothing withstood it.
+        """
+        spent = np.sort((self.queries + self.backwards)[~self.fooled])
+        if len(spent) == 0:
+            return 0, 0
+        within = np.cumsum(spent) + spent * np.arange(len(spent))[::-1]  # passes of all of them within spent[i] each
         wanted = (1 - share) * spent.sum()
-        i = int(np.searchsorted(upto, wanted))
-        before, reached = (upto[i - 1], spent[i - 1]) if i else (0, 0)
+        i = int(np.searchsorted(within, wanted))
+        reached, before = (spent[i - 1], within[i - 1]) if i else (0, 0)
         t = int(reached + np.ceil((wanted - before) / (len(spent) - i)))
         return t, int((self.correct & self.fooled & (self.passes > t)).sum())
 
@@ -68,6 +74,34 @@ def numbers(
         _check(bounds, threat, sweeps[model], of_curves.get(model, {}))
         found.setdefault(model, {}).setdefault(threat, {})["bracket"] = _bracket(bounds, sweeps[model][threat])
     return found
+
+
+def warnings(about: dict[str, Any], model: str, threats: Iterable[str]) -> int:
+    """How many doubts of an audit that are more than notes concern a model under any of these threats."""
+    names, texts = (None, model), (None, *threats)
+    return sum(d["severity"] != "note" and d["model"] in names and d["threat"] in texts for d in about["doubts"])
+
+
+def speaking_against(count: int) -> str:
+    """The sentence beside a number that so many warnings concern."""
+    return f"Doubtful: {words.plural(count, 'warning')} below {'speaks' if count == 1 else 'speak'} against it."
+
+
+def bracket(ends: dict[str, Any]) -> tuple[str, str]:
+    """Its two ends as shares, certified and attacked, and the counts that they stand for."""
+    n, low, high = ends["n_tried"], ends["certified"]["count"], ends["attacked"]["count"]
+    return f"[{words.percent(low, n)}, {words.percent(high, n)}]", f"{low:,} and {high:,} of the first {n:,}"
+
+
+def final(told: dict[str, Any], n: int) -> str:
+    """What the last passes of a verdict still broke, of n examples."""
+    half, tenth = told["final"]["half"], told["final"]["tenth"]
+    if half["beyond"] == 0:
+        return "Nothing withstood it: it cannot break more."
+    return (
+        f"The last half of the passes that standing examples got (after the first {half['beyond']:,} of each) broke "
+        f"{words.of(half['fell'], n)} examples, the last tenth (after {tenth['beyond']:,}) {tenth['fell'] or 'none'}."
+    )
 
 
 def verdicts(rows: pd.DataFrame, configuration: dict[str, Any]) -> dict[tuple[str, str], Verdict]:

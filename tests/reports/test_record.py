@@ -1,6 +1,7 @@
 """Is what an audit writes whole, the same twice, and gone where it was not finished?"""
 
 import errno
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from attacks.errors import InputError
-from reports import record
+from reports import html, record, text
 from reports.record import Audit, Writer
 from tests.reports import synthetic
 
@@ -266,6 +268,31 @@ def test_a_harmed_audit_is_refused_with_what_is_wrong(tmp_path, harm, said):
     harm(tmp_path / "audit")
     with pytest.raises(InputError, match=said):
         Audit.load(tmp_path / "audit")
+
+
+def test_an_audit_of_format_1_is_read_shown_and_drawn(tmp_path):
+    """It has none of the columns, entries and files that came with the verdict."""
+    written = synthetic.write(tmp_path / "audit", **SMALL)
+    (tmp_path / "audit/certificates.parquet").unlink()
+    older = written.rows.drop(columns=list(record.UNSEEN))
+    older.to_parquet(tmp_path / "audit/rows.parquet")
+    _edit(tmp_path / "audit", lambda about: [about.update(format=1), about["configuration"].pop("certify")])
+    read = Audit.load(tmp_path / "audit")
+    pd.testing.assert_frame_equal(read.rows[list(older.columns)], older)
+    assert set(read.rows["stage"]) == {-1}
+    assert len(read.certificates) == 0
+    assert html.contents(read).robustness == html.contents(written).robustness
+    Console(file=io.StringIO()).print(text.table(read))
+
+
+def test_certificates_are_read_back_as_they_were_written(tmp_path):
+    synthetic.write(tmp_path / "audit", certify=7, **{**SMALL, "attacks": ("verdict",)})
+    read = Audit.load(tmp_path / "audit")
+    assert read.certificates["id"].tolist() == [*range(7)] * 2
+    assert list(read.certificates.columns) == ["model", "threat", *(record.CERTIFICATE.names or ())]
+    told = read.about["models"]["m"]["threats"]
+    for threat, group in read.certificates.groupby("threat", observed=True):
+        assert told[threat]["bracket"]["certified"]["count"] == group["certified"].sum()
 
 
 def test_a_gallery_with_pickled_objects_is_refused(tmp_path):
