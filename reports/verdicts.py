@@ -124,8 +124,9 @@ def _efforts(configuration: dict[str, Any]) -> dict[str, str]:
 
 
 def _verdict(rows: pd.DataFrame, sweep: Sweep, attack: str, effort: str) -> Verdict:
-    of_it = (rows["model"] == sweep.model) & (rows["threat"] == sweep.threat) & (rows["attack"] == attack)
-    run = rows[of_it].sort_values("id")
+    key = {"model": sweep.model, "threat": sweep.threat, "attack": attack}
+    of_it = np.logical_and.reduce([rows[column].to_numpy() == value for column, value in key.items()])
+    run = rows.loc[of_it].sort_values("id")
     names = ("correct", "fooled", "stage", "doubts", "queries", "backwards", "passes")
     return Verdict(attack, effort, standing=sweep.robust, **{name: run[name].to_numpy() for name in names})
 
@@ -161,11 +162,8 @@ def _bounds(certificates: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 def _bracket(bounds: pd.DataFrame, sweep: Sweep) -> dict[str, Any]:
     """Both ends are of the same examples, those that a certificate was tried for."""
-    n = len(bounds)
-    ends = {
-        "certified": int(bounds["certified"].sum()),
-        "attacked": int(sweep.robust[np.isin(sweep.ids, bounds["id"])].sum()),
-    }
+    n, tried = len(bounds), np.isin(sweep.ids, bounds["id"].to_numpy())
+    ends = {"certified": int(bounds["certified"].to_numpy().sum()), "attacked": int(sweep.robust[tried].sum())}
     return {"n_tried": n, **{name: {"count": count, "share": count / n} for name, count in ends.items()}}
 
 

@@ -152,6 +152,14 @@ def test_usual_attacks_that_do_not_suit_are_left_out_and_said_to_be(advgan: Advg
     assert "square" not in audit_json()["configuration"]["attacks"]
 
 
+def test_certificates_are_asked_for_and_shown(advgan: Advgan):
+    ended = advgan("audit", *ALWAYS, "--certify", "5", "--out", "out")
+    assert ended.status == 0
+    assert "How far to believe it" in ended.out
+    assert audit_json()["models"]["good"]["threats"]["linf:0.1"]["bracket"]["n_tried"] == 5
+    assert "--certify 5" in Path("out/report.html").read_text()
+
+
 def test_several_models_are_audited_side_by_side(advgan: Advgan):
     Path("other").mkdir()
     Path("other/net.py").write_text(NET)
