@@ -12,17 +12,17 @@ import attacks
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [  # from the ground up; rooms on one floor do not import each other
-    {"attacks.errors"},
+    {"attacks.errors", "attacks.columns"},
     {"attacks.kernels"},
     {"attacks.norms", "attacks.noise", "attacks.images", "attacks.hyperplanes"},
     {"attacks.threat"},
     {"attacks.losses", "attacks.rows", "attacks.models", "attacks.bounds"},
     {"attacks.victim"},
-    {"attacks.card", "attacks.checks"},
-    {"attacks.loop", "attacks.preflight"},
+    {"attacks.card", "attacks.checks", "attacks.trace"},
+    {"attacks.loop", "attacks.preflight", "attacks.doubts"},
     {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial"},
     {"attacks.combine"},
-    {"attacks.autoattack"},
+    {"attacks.autoattack", "attacks.verdict"},
     {"attacks.catalog"},
     {"attacks.api"},
     {"attacks.certify", "attacks.smoothing"},

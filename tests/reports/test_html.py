@@ -243,7 +243,8 @@ def test_the_bracket_stands_beside_the_threat_and_its_ends_are_of_the_same_examp
 
 
 def test_the_verdict_says_where_examples_fell_and_how_final_that_is(tmp_path):
-    (table,) = html.contents(written(tmp_path, attacks=("fgsm", "verdict"))).belief
+    audit = written(tmp_path, attacks=("fgsm", "verdict"), threats=("linf:0.02", "linf:0.1"))
+    (table,) = html.contents(audit).belief
     assert table.attack == "verdict, effort standard"
     assert all([name for name, _ in row.stages] == ["clean", "look", "rounds"] for row in table.rows)
     assert all(row.final.startswith("The last half of the passes that standing examples got") for row in table.rows)
