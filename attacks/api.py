@@ -28,6 +28,7 @@ def run(
     compact_below: float = 0.75,
     max_queries: int | None = None,
     max_backwards: int | None = None,
+    watch: bool = False,
 ) -> Result:
     """Attack every row of x [B, ...] and say, row by row, what was found and what it cost.
 
@@ -42,6 +43,8 @@ def run(
     until: "first" stops a row at its first success, "smallest" goes on; None asks the attack.
     batch_size: rows per batch; None is all at once.
     max_queries, max_backwards: forwards (the clean one included) and gradients that a row may cost; there it stops.
+    watch: also keep what the loop saw on the way (`Result.seen`, of which `attacks.doubts.doubts` makes reasons not to
+        believe a row that stands). It costs no pass and changes nothing else; some attacks need it and have it anyway.
 
     Raises InputError where the input cannot be used: its message says what is there and what to do.
     """
@@ -76,6 +79,7 @@ def run(
                     compact_below=compact_below,
                     max_queries=max_queries,
                     max_backwards=max_backwards,
+                    watch=watch,
                 ).to(home)
             )
         return Result.joined(results)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 import attacks as catalogue
 from attacks import Attack, Goal, Result, ThreatModel, Victim
+from attacks.certify import certify
+from attacks.doubts import doubts
 from attacks.errors import InputError
 from attacks.preflight import Finding, examine
 from attacks.victim import borrowed, check_logits
@@ -39,9 +41,12 @@ class Plan:
     attacks: dict[str, Attack]
     norms: dict[str, ThreatModel]  # one unbounded threat per curve
     seed: int
+    certify: int  # so many of the first examples
 
     @classmethod
-    def of(cls, threats: Sequence[str], attacks: Sequence[str | Attack], curves: bool, seed: int) -> "Plan":
+    def of(
+        cls, threats: Sequence[str], attacks: Sequence[str | Attack], curves: bool, seed: int, certify: int = 0
+    ) -> "Plan":
         parsed = {text: ThreatModel.parse(text) for text in threats}
         if not parsed:
             raise InputError("No threat is named; an audit needs at least one, say linf:8/255.")
@@ -49,9 +54,11 @@ class Plan:
             raise InputError(f"A threat is there twice: {', '.join(threats)}.")
         if not 0 <= seed < 2**63:
             raise InputError(f"The seed is {seed}; it must be a whole number from 0 to 2**63 - 1.")
+        if certify < 0:
+            raise InputError(f"--certify is {certify}; it is the number of examples to be certified, 0 for none.")
         bounded = [threat for threat in parsed.values() if np.isfinite(threat.eps)]
         norms = {threat.norm.name: replace(threat, eps=float("inf")) for threat in bounded}
-        return cls(parsed, named_attacks(attacks), norms if curves else {}, seed)
+        return cls(parsed, named_attacks(attacks), norms if curves else {}, seed, certify)
 
     @property
     def runs(self) -> int:
@@ -70,6 +77,7 @@ def audit(
     device: str = "cpu",
     batch_size: int = 256,
     curves: bool = True,
+    certify: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
     configuration: Mapping[str, Any] | None = None,
@@ -79,13 +87,15 @@ def audit(
     models: give logits [b, K] for inputs within [0, 1]; they are left as they were.
     threats: texts such as "linf:8/255"; attacks: texts such as "pgd:steps=20", or attacks.
     curves: also find each example's smallest perturbation, once per norm.
+    certify: bound the margins of so many of the first examples, as far as they stand, by `attacks.certify`; it takes
+        seconds an example for deep models, and is left out, with a note, for a model that cannot be bounded.
     progress: called with (done, of how many, what is being done).
     configuration: more for audit.json to say, such as the texts that models and data were named by.
     Attacks run apart, not in a cascade: the report can then say what each one is worth.
 
     Raises InputError where the input cannot be used; nothing is left behind then.
     """
-    plan = Plan.of(threats, attacks, curves, seed)
+    plan = Plan.of(threats, attacks, curves, seed, certify)
     place = device_named(device)
     if not models:
         raise InputError("No model is named; an audit needs at least one.")
@@ -111,6 +121,7 @@ def audit(
             "device": device,
             "batch_size": batch_size,
             "curves": curves,
+            "certify": certify,
         }
         about = {
             "configuration": {**asked, **(configuration or {})},
@@ -139,6 +150,7 @@ class _Audited:
         self.doubts: list[dict[str, Any]] = []
         self.findings: list[Finding] | None = None  # None until the first batch has been looked at
         self.skipped: set[str] = set()  # norms without a curve
+        self.unbounded = False  # it cannot be certified
         self.unsure = 0  # verdicts that a plain pass did not bear out
         self.classes = 0
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -149,15 +161,17 @@ class _Audited:
             self.findings = examine(self.model, batch.x, batch.labels, seed=self.plan.seed)
             self.doubts += [_doubted(self.name, finding) for finding in self.findings if _is_doubt(finding)]
         for text, threat in self.plan.threats.items():
-            shown = Smallest(batch)
+            shown, standing = Smallest(batch), clean.prediction == batch.labels
             for name, attack in self.plan.attacks.items():
                 self.tell.doing(f"{self.name}: {name}, {text}")
                 result, seconds = self._run(attack, batch, threat)
                 answers = self._verified(batch, clean, result)
                 self._write(text, name, batch, clean, result, answers, seconds)
                 shown.look(name, result, answers)
+                standing = standing & ~result.fooled
                 self.tell.add(len(batch.x))
             self.gallery.choose(text, batch, clean, shown)
+            self._certify(text, batch, threat, standing)
         for norm, threat in self.plan.norms.items():
             self.tell.doing(f"{self.name}: curve, {norm}")
             self._curve(norm, batch, clean, threat)
@@ -247,10 +261,34 @@ class _Audited:
             "margin": answers.margin.double(),
             "queries": result.queries,
             "backwards": result.backwards,
+            "passes": result.passes,
             "x_adv": result.x_adv,
         }
+        if result.seen is not None:
+            columns |= {"stage": result.seen.stage, "doubts": doubts(result.seen), "gap": result.seen.gap.double()}
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in columns.items()}
         self.writer.add(self.name, threat, attack, **arrays, seconds=seconds)
+
+    def _certify(self, text: str, batch: Batch, threat: ThreatModel, standing: Tensor) -> None:
+        """Bounds for those of the first examples that stand [b] bool; the others need none."""
+        first = batch.ids < self.plan.certify
+        if self.unbounded or math.isinf(threat.eps) or not bool(first.any()):
+            return
+        self.tell.doing(f"{self.name}: certificates, {text}")
+        start = time.perf_counter()
+        margin = torch.full((len(batch.x),), torch.nan, dtype=torch.float64, device=batch.x.device)
+        at = (first & standing).nonzero().squeeze(1)
+        try:
+            if len(at):
+                margin[at] = certify(self.model, batch.x[at], batch.labels[at], threat).margin
+        except InputError as error:
+            self.unbounded = True
+            note = f"Nothing is certified: {error}"
+            self.doubts.append({"model": self.name, "threat": None, "severity": "note", "text": note})
+            return
+        columns = {"ids": batch.ids, "margin": margin, "certified": margin > 0}
+        arrays = {name: tensor[first].cpu().numpy() for name, tensor in columns.items()}
+        self.writer.add_certificates(self.name, text, **arrays, seconds=time.perf_counter() - start)
 
     def _curve(self, norm: str, batch: Batch, clean: Answers, threat: ThreatModel) -> None:
         if norm in self.skipped:
@@ -292,6 +330,7 @@ def _take_back(result: Result, rows: Tensor, x: Tensor, wrong: Tensor) -> None:
     result.fooled[rows] = wrong[rows]
     result.size[rows] = torch.where(wrong[rows], 0.0, torch.inf).to(result.size)
     result.step[rows] = torch.where(wrong[rows], 0, -1)
+    result.passes[rows] = torch.where(wrong[rows], result.passes[rows], -1)
 
 
 class _Counter:

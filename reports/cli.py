@@ -3,6 +3,7 @@
 import errno
 import math
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -15,11 +16,21 @@ if TYPE_CHECKING:
     from reports.record import Audit
 
 THREATS = ["linf:0.1", "linf:0.2", "l2:0.5", "l2:1.0"]  # for the digits; no other data has a customary eps
-ATTACKS = ["fgsm", "pgd", "apgd", "square:queries=500", "uniform_noise", "gaussian_noise"]
+BASELINES = ["uniform_noise", "gaussian_noise"]
+ATTACKS = ["fgsm", "pgd", "apgd", "square:queries=500", "verdict", *BASELINES]
 OUT = Path("advgan-audit")
 LOOKED_AT = 256  # examples that the doctor reads
 STOPPED = 130  # the status after Ctrl-C
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Effort(StrEnum):
+    """Of the attack `verdict`."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    EXHAUSTIVE = "exhaustive"
+
 
 app = typer.Typer(
     name="advgan",
@@ -125,7 +136,17 @@ def audit(
             metavar="ATTACK",
             rich_help_panel=HOW,
             help="An attack, with options if need be: apgd, or pgd:steps=20,share=0.1. May be given several times. "
-            f"Without it: {' '.join(ATTACKS)}.",
+            f"Without it and --effort: {' '.join(ATTACKS)}.",
+        ),
+    ] = None,
+    effort: Annotated[
+        Effort | None,
+        typer.Option(
+            "--effort",
+            rich_help_panel=HOW,
+            help="Attack with verdict, which spends passes on an example while it may yet fall: quick is a first look, "
+            "exhaustive ends with every other attack that applies. Beside --attack; without it, besides "
+            f"{' and '.join(BASELINES)} alone.",
         ),
     ] = None,
     curves: Annotated[
@@ -136,6 +157,16 @@ def audit(
             help="Also find how robust accuracy falls with eps, by one run per norm.",
         ),
     ] = True,
+    certify: Annotated[
+        int,
+        typer.Option(
+            "--certify",
+            metavar="N",
+            rich_help_panel=HOW,
+            help="Bound the margins of the first N examples, as far as they stand: then robust accuracy is a bracket. "
+            "0.1 s an example for a small network, 10 s and more for a deep one.",
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=HOW, help="Seed of all randomness.")] = 0,
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")
@@ -193,16 +224,17 @@ def audit(
     # What is quick to check is checked before anything is loaded.
     record.Writer(out, overwrite=overwrite)
     device_named(device)
-    Plan.of(threats, attack or ATTACKS, curves, seed)
+    asked = _asked_for(attack or [], effort)
+    Plan.of(threats, asked or ATTACKS, curves, seed, certify)
     models, spelled = _models(specs, weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
     if examples is not None and examples > len(found):
         _note(f"{spec} has {len(found)} examples, fewer than the {examples} asked for: all of them are audited.")
     with _Bar() as bar:
         done = run_audit(
-            models, found, threats, attack or _attacks_for(found.shape, threats), out,
+            models, found, threats, asked or _attacks_for(found.shape, threats), out,
             examples=examples, seed=seed, device=device, batch_size=batch_size or _batch_for(found.shape),
-            curves=curves, overwrite=overwrite, progress=bar.show,
+            curves=curves, certify=certify, overwrite=overwrite, progress=bar.show,
             configuration={
                 "models": spelled,
                 "weights": str(weights) if weights else None,
@@ -340,6 +372,18 @@ def _threats_for(spec: str) -> list[str]:
     if spec != "digits":
         raise InputError(f"--data {spec} needs --threat, which says what the attacker may do, say --threat linf:8/255.")
     return THREATS
+
+
+def _asked_for(attacks: list[str], effort: Effort | None) -> list[str]:
+    """The attacks that --attack and --effort name; none where neither was given."""
+    from attacks.errors import InputError
+
+    if effort is None:
+        return attacks
+    twice = [text for text in attacks if text.partition(":")[0].strip() == "verdict"]
+    if twice:
+        raise InputError(f"--effort {effort} runs verdict, and so does --attack {twice[0]}. Give one of the two.")
+    return [*attacks, f"verdict:effort={effort}"] if attacks else [f"verdict:effort={effort}", *BASELINES]
 
 
 def _attacks_for(shape: tuple[int, ...], threats: list[str]) -> list[str]:

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import summary, words
+from attacks.doubts import MEANINGS
+from attacks.verdict import Stage
+from reports import summary, verdicts, words
 from reports.summary import Curve, Sweep
+from reports.verdicts import Verdict
 
 FEW = 100  # examples: with fewer, the 95 % interval is up to 20 points wide
 TELLING = 0.01  # share of the examples from which a disagreement between attacks is a warning
@@ -26,6 +29,7 @@ class Evidence:
     classes: list[str]
     sweeps: dict[str, dict[str, Sweep]]
     curves: dict[str, dict[str, Curve]]
+    verdicts: dict[tuple[str, str], Verdict]  # (model, threat) ->
 
     def kind(self, sweep: Sweep, k: int) -> str:
         return summary.kind(sweep, k, self.configuration)
@@ -38,6 +42,7 @@ def doubts(about: dict, rows: pd.DataFrame, curve_rows: pd.DataFrame) -> list[di
         list(about.get("data", {}).get("classes", [])),
         summary.sweeps(rows),
         summary.curves(curve_rows),
+        verdicts.verdicts(rows, about.get("configuration", {})),
     )
     found = [doubt for ask in QUESTIONS for doubt in ask(evidence)]
     return sorted(found, key=lambda doubt: doubt["severity"] != "warning")
@@ -96,6 +101,50 @@ def _single_step_beats_many(evidence: Evidence) -> Iterator[dict]:
                 "may be stuck. Give them more steps or restarts, or a smaller step."
             )
             yield _doubt(_graded(count, sweep.n), text, sweep.model, sweep.threat)
+
+
+def _doubted_by_the_verdict(evidence: Evidence) -> Iterator[dict]:
+    for (model, threat), verdict in evidence.verdicts.items():
+        standing = int(verdict.standing.sum())
+        for doubt, meaning in MEANINGS.items():
+            count = verdict.with_doubt(doubt)
+            if count:
+                text = f"For {words.of(count, standing)} examples that stand, {meaning.what}. {meaning.remedy}"
+                yield _doubt(_graded(count, len(verdict.standing)), text + _further(verdict), model, threat)
+
+
+def _further(verdict: Verdict) -> str:
+    return " This was a first look: --effort standard goes after it." if verdict.effort == "quick" else ""
+
+
+def _gradients_failed(evidence: Evidence) -> Iterator[dict]:
+    for (model, threat), verdict in evidence.verdicts.items():
+        broken = verdict.correct & verdict.fooled
+        count, total = int((broken & (verdict.stage == Stage.SEARCH)).sum()), int(broken.sum())
+        if count:
+            text = (
+                f"{words.of(count, total)} examples that {verdict.attack} broke withstood its gradients and fell to "
+                "its search without them: the gradients are masked there, and what stands rests on that search. "
+                f"Give it more queries (--attack {verdict.attack.partition(':')[0]}:queries=50000)."
+            )
+            yield _doubt(_graded(count, len(broken)), text, model, threat)
+
+
+def _still_finding(evidence: Evidence) -> Iterator[dict]:
+    for (model, threat), verdict in evidence.verdicts.items():
+        beyond, count = verdict.last(verdicts.LAST["tenth"])
+        n = len(verdict.correct)
+        if _graded(min(count, int(verdict.standing.sum())), n) == "warning":
+            text = (
+                f"The number is not final: the last tenth of the passes that {verdict.attack} spent on what stands, "
+                f"those after the first {beyond:,} of an example, still broke {words.of(count, n)}. {_more(verdict)}"
+            )
+            yield _doubt("warning", text, model, threat)
+
+
+def _more(verdict: Verdict) -> str:
+    higher = {"quick": "Use --effort standard.", "standard": "Use --effort exhaustive."}
+    return higher.get(verdict.effort, "Give it more rounds (--attack verdict:effort=exhaustive,rounds=64).")
 
 
 def _smaller_eps_broke_more(evidence: Evidence) -> Iterator[dict]:
@@ -286,6 +335,9 @@ QUESTIONS = (
     _weak_set,
     _masked_gradients,
     _single_step_beats_many,
+    _doubted_by_the_verdict,
+    _gradients_failed,
+    _still_finding,
     _smaller_eps_broke_more,
     _curve_broke_more,
     _curve_never_ends,

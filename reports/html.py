@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import figures, reproduce, summary, words
+from reports import figures, reproduce, summary, verdicts, words
 from reports.summary import ClassCount, Curve, Sweep
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Headline:
     title: str
     detail: list[str]
     facts: list[tuple[str, str]]
+    doubtful: str  # a sentence; empty where no warning concerns the number
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Standing:
     kind: str  # "clean", "threat" or "all"
     label: str
     share: Share
+    doubtful: bool = False
+    bracket: tuple[str, str] | None = None  # its two ends, and of how many examples
 
 
 @dataclass(frozen=True)
@@ -162,12 +165,37 @@ class CostRow:
 
 
 @dataclass(frozen=True)
+class SpreadTable:
+    """Passes of the verdict, which differ from example to example."""
+
+    attack: str
+    heads: list[str]
+    rows: list[tuple[str, list[tuple[str, str]]]]  # threat; forwards, backwards under each head
+
+
+@dataclass(frozen=True)
 class CostTable:
     model: str
     threats: list[str]
     rows: list[CostRow]
     together: list[tuple[str, str]]
     curves: list[str]
+    spread: SpreadTable | None
+
+
+@dataclass(frozen=True)
+class BeliefRow:
+    threat: str
+    doubtful: Share  # of the examples that stand
+    stages: list[tuple[str, str]]  # name, what came of it
+    final: str
+
+
+@dataclass(frozen=True)
+class BeliefTable:
+    model: str
+    attack: str
+    rows: list[BeliefRow]
 
 
 @dataclass(frozen=True)
@@ -193,6 +221,7 @@ class Page:
     noise: list[NoiseTable]
     cost: list[CostTable]
     passes: str
+    belief: list[BeliefTable]
     doubts: list[Doubt]
     models: list[tuple[str, str, str, str]]  # name, named by, parameters, sha256
     facts: list[tuple[str, str]]
@@ -200,6 +229,14 @@ class Page:
     versions: list[tuple[str, str]]
     command: str
     is_command: bool
+
+    @property
+    def has_doubtful(self) -> bool:
+        return any(standing.doubtful for model in self.robustness for standing in model.standings)
+
+    @property
+    def has_bracket(self) -> bool:
+        return any(standing.bracket for model in self.robustness for standing in model.standings)
 
 
 def page(audit: "Audit") -> str:
@@ -223,7 +260,7 @@ def contents(audit: "Audit") -> Page:
     return Page(
         title=f"Robustness of {words.listed(models, 3)}",
         headline=_headline(about, sweeps),
-        robustness=[_robustness(by_threat) for by_threat in sweeps.values()],
+        robustness=[_robustness(about, by_threat) for by_threat in sweeps.values()],
         several_attacks=any(len(s.attacks) > 1 for by_threat in sweeps.values() for s in by_threat.values()),
         attacks=[_attack_table(by_threat, configuration) for by_threat in sweeps.values()],
         legend=list(enumerate(models)),
@@ -233,8 +270,9 @@ def contents(audit: "Audit") -> Page:
         gallery_note=note,
         pixelated=max(about["data"].get("shape", [0])[-2:], default=0) < TINY,
         noise=[table for by_threat in sweeps.values() if (table := _noise_table(by_threat, configuration))],
-        cost=[_cost_table(by_threat, curves.get(model, {})) for model, by_threat in sweeps.items()],
+        cost=[_cost_table(about, by_threat, curves.get(model, {})) for model, by_threat in sweeps.items()],
         passes=_passes(audit),
+        belief=[table for model in about["models"] if (table := _belief_table(about, model))],
         doubts=_doubts(about["doubts"]),
         models=[
             (name, str(configuration.get("models", {}).get(name, "")), _thousands(model), model.get("sha256", ""))
@@ -283,6 +321,13 @@ def _headline(about: dict, sweeps: dict[str, dict[str, Sweep]]) -> Headline:
         f"({words.threat(worst.threat)}{_scale(about)}), in the worst case over {_attacks(worst)}. "
         f"Unattacked it gets {words.of(correct, n)} right ({words.percent(correct, n)}). {_who(worst)}"
     ]
+    ends = about["models"][worst.model]["threats"][worst.threat].get("bracket")
+    if ends:
+        detail[0] += (
+            f" Of the first {words.plural(ends['n_tried'], what)}, {ends['certified']['count']:,} "
+            f"{'is' if ends['certified']['count'] == 1 else 'are'} certified to withstand any attack and "
+            f"{ends['attacked']['count']:,} withstood these: {verdicts.bracket(ends)[0]}."
+        )
     if len(sweeps) > 1:
         detail.append(_comparison(worst, sweeps))
     counts = {
@@ -294,7 +339,9 @@ def _headline(about: dict, sweeps: dict[str, dict[str, Sweep]]) -> Headline:
         ),
     }
     facts = [(name if count == 1 else f"{name}s", f"{count:,}") for name, count in counts.items()]
-    return Headline(f"Under attack, {worst.model} gets {kept} right.", detail, facts)
+    warnings = verdicts.warnings(about, worst.model, [worst.threat])
+    doubtful = verdicts.speaking_against(warnings) if warnings else ""
+    return Headline(f"Under attack, {worst.model} gets {kept} right.", detail, facts, doubtful)
 
 
 def _scale(about: dict) -> str:
@@ -329,16 +376,25 @@ def _comparison(worst: Sweep, sweeps: dict[str, dict[str, Sweep]]) -> str:
     return f"Under the same attacks, {words.listed(others)}." if others else ""
 
 
-def _robustness(by_threat: dict[str, Sweep]) -> Robustness:
+def _robustness(about: dict, by_threat: dict[str, Sweep]) -> Robustness:
     first = next(iter(by_threat.values()))
+    told = about["models"][first.model]["threats"]
     standings = [Standing("clean", "not attacked", share(first.correct.sum(), first.n, interval=True))]
     standings += [
-        Standing("threat", words.threat(threat), share(sweep.robust.sum(), sweep.n, interval=True))
+        Standing(
+            "threat",
+            words.threat(threat),
+            share(sweep.robust.sum(), sweep.n, interval=True),
+            verdicts.warnings(about, first.model, [threat]) > 0,
+            verdicts.bracket(told[threat]["bracket"]) if "bracket" in told[threat] else None,
+        )
         for threat, sweep in by_threat.items()
     ]
     if len(by_threat) > 1:
         count = int(summary.robust_to_all(by_threat).sum())
-        standings.append(Standing("all", f"all {len(by_threat)} threats", share(count, first.n, interval=True)))
+        doubtful = verdicts.warnings(about, first.model, by_threat) > 0
+        label = f"all {len(by_threat)} threats"
+        standings.append(Standing("all", label, share(count, first.n, interval=True), doubtful))
     return Robustness(first.model, standings)
 
 
@@ -534,7 +590,7 @@ def _noise_row(sweep: Sweep, configuration: dict) -> NoiseRow | None:
     )
 
 
-def _cost_table(by_threat: dict[str, Sweep], curves: dict[str, Curve]) -> CostTable:
+def _cost_table(about: dict, by_threat: dict[str, Sweep], curves: dict[str, Curve]) -> CostTable:
     names = list(dict.fromkeys(attack for sweep in by_threat.values() for attack in sweep.attacks))
     rows = [CostRow(name, [_cost(sweep, name) for sweep in by_threat.values()]) for name in names]
     together = [
@@ -547,7 +603,39 @@ def _cost_table(by_threat: dict[str, Sweep], curves: dict[str, Curve]) -> CostTa
         for norm, curve in curves.items()
     ]
     first = next(iter(by_threat.values()))
-    return CostTable(first.model, [words.threat(threat) for threat in by_threat], rows, together, said)
+    threats = [words.threat(threat) for threat in by_threat]
+    return CostTable(first.model, threats, rows, together, said, _spread_table(about["models"][first.model]))
+
+
+def _spread_table(model: dict) -> SpreadTable | None:
+    found = {threat: told["verdict"] for threat, told in model["threats"].items() if "verdict" in told}
+    if not found:
+        return None
+    heads = {"median": "half of the examples", "p90": "9 of 10", "most": "all"}
+    rows = [
+        (words.threat(threat), [(words.number(told["queries"][q]), words.number(told["backwards"][q])) for q in heads])
+        for threat, told in found.items()
+    ]
+    return SpreadTable(next(iter(found.values()))["attack"], list(heads.values()), rows)
+
+
+def _belief_table(about: dict, name: str) -> BeliefTable | None:
+    model = about["models"][name]
+    found = {threat: told["verdict"] for threat, told in model["threats"].items() if "verdict" in told}
+    if not found:
+        return None
+    first = next(iter(found.values()))
+    attack = first["attack"] if first["effort"] in first["attack"] else f"{first['attack']}, effort {first['effort']}"
+    return BeliefTable(name, attack, [_belief_row(threat, told, model["n"]) for threat, told in found.items()])
+
+
+def _belief_row(threat: str, told: dict, n: int) -> BeliefRow:
+    stages = [
+        (name, ", ".join(f"{did[what]:,} {what}" for what in ("fell", "stood") if did[what]))
+        for name, did in told["stages"].items()
+        if did["fell"] or did["stood"]
+    ]
+    return BeliefRow(words.threat(threat), share(told["doubtful"], told["standing"]), stages, verdicts.final(told, n))
 
 
 def _cost(sweep: Sweep, attack: str) -> tuple[str, str]:
@@ -598,6 +686,8 @@ def _thousands(model: dict[str, Any]) -> str:
 
 
 def _options(options: Any) -> str:
+    if isinstance(options, list):
+        return "(" + ", ".join(map(_options, options)) + ")"
     if not isinstance(options, dict):
         return str(options)
     rest = ", ".join(f"{name} = {_options(value)}" for name, value in options.items() if name != "class")

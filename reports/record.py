@@ -21,10 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attacks.errors import InputError
-from reports import doubts, summary
+from reports import doubts, summary, verdicts
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # format 1 knows no verdict
 FILES = ("audit.json", "rows.parquet", "curves.parquet", "timings.parquet", "gallery.npz", "report.html")
+CERTIFICATES = "certificates.parquet"  # not in format 1
 FOLDER = "adversarial"
 ROW_GROUP = 1 << 16  # rows; fixed, so that the bytes do not depend on how the rows came
 
@@ -40,9 +42,15 @@ ROW = np.dtype(
         ("margin", "<f8"),
         ("queries", "<i8"),
         ("backwards", "<i8"),
+        ("passes", "<i8"),
+        ("stage", "<i8"),
+        ("doubts", "<i8"),
+        ("gap", "<f8"),
     ]
 )
+UNSEEN = {"passes": -1, "stage": -1, "doubts": 0, "gap": float("nan")}  # of an attack that was not watched
 CURVE = np.dtype([("id", "<i8"), ("correct", "?"), ("size", "<f8"), ("queries", "<i8"), ("backwards", "<i8")])
+CERTIFICATE = np.dtype([("id", "<i8"), ("margin", "<f8"), ("certified", "?")])
 GALLERY = {
     "x": np.float32,
     "x_adv": np.float32,
@@ -67,6 +75,7 @@ class Audit:
     rows: pd.DataFrame  # one row per model, threat, attack and example
     curves: pd.DataFrame  # one row per model, norm and example
     timings: pd.DataFrame  # model, threat, attack, seconds
+    certificates: pd.DataFrame  # one row per model, threat and example that bounds were tried for
     gallery: dict[str, np.ndarray]  # a few examples, for the pictures
 
     @classmethod
@@ -74,15 +83,17 @@ class Audit:
         """Read an audit. InputError where it is not one, is of another format, or its files do not fit together."""
         folder = Path(folder)
         about = _read_about(folder)
-        missing = [name for name in (*FILES, *_adversarial_files(about)) if not (folder / name).is_file()]
+        files = (*FILES, *((CERTIFICATES,) if about["format"] > 1 else ()), *_adversarial_files(about))
+        missing = [name for name in files if not (folder / name).is_file()]
         if missing:
             raise InputError(f"{folder} is not a whole audit: {', '.join(missing[:5])} not found. Run the audit again.")
         audit = cls(
             folder=folder,
             about=about,
-            rows=_read_table(folder / "rows.parquet", ["model", "threat", "attack", *(ROW.names or ())]),
+            rows=_read_rows(folder / "rows.parquet", about["format"]),
             curves=_read_table(folder / "curves.parquet", ["model", "norm", "attack", *(CURVE.names or ())]),
             timings=_read_table(folder / "timings.parquet", ["model", "threat", "attack", "seconds"]),
+            certificates=_read_certificates(folder / CERTIFICATES, about["format"]),
             gallery=_read_arrays(folder / "gallery.npz", tuple(GALLERY)),
         )
         _check_fit(audit)
@@ -114,6 +125,7 @@ class Writer:
         self._rows: dict[tuple[str, str, str], _Spool] = {}
         self._inputs: dict[tuple[str, str, str], _Spool] = {}
         self._curves: dict[tuple[str, str, str], _Spool] = {}
+        self._certificates: dict[tuple[str, str], _Spool] = {}
         self._seconds: dict[tuple[str, str, str], float] = {}
         self._gallery: list[dict[str, Any]] = []
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
@@ -150,13 +162,23 @@ class Writer:
         margin: np.ndarray,
         queries: np.ndarray,
         backwards: np.ndarray,
+        passes: np.ndarray,
         x_adv: np.ndarray,
         seconds: float,
+        stage: np.ndarray | None = None,
+        doubts: np.ndarray | None = None,
+        gap: np.ndarray | None = None,
     ) -> None:
-        """One batch of one attack: arrays [b], x_adv [b, ...] float32. Batches may come in any order and size."""
+        """One batch of one attack: arrays [b], x_adv [b, ...] float32. Batches may come in any order and size.
+
+        stage, doubts, gap: what the loop saw; None where it did not look.
+        """
         key = (model, threat, attack)
         columns = (ids, labels, clean_prediction, correct, fooled, adversarial_prediction)
-        self._spool(self._rows, key, ROW).append(_records(ROW, (*columns, size, margin, queries, backwards)))
+        columns += (size, margin, queries, backwards, passes)
+        for name, column in {"stage": stage, "doubts": doubts, "gap": gap}.items():
+            columns += (np.full(len(ids), UNSEEN[name]) if column is None else column,)
+        self._spool(self._rows, key, ROW).append(_records(ROW, columns))
         x = np.asarray(x_adv, dtype=np.float32)
         shape = np.dtype((np.float32, x.shape[1:]))
         self._spool(self._inputs, key, shape).append(x[np.asarray(fooled, dtype=bool)])
@@ -181,6 +203,16 @@ class Writer:
         key = (model, f"{norm}:inf", attack)
         self._seconds[key] = self._seconds.get(key, 0.0) + float(seconds)
 
+    def add_certificates(
+        self, model: str, threat: str, *, ids: np.ndarray, margin: np.ndarray, certified: np.ndarray, seconds: float
+    ) -> None:
+        """One batch of examples that bounds were tried for: arrays [b]; margin NaN where none was needed."""
+        key = (model, threat)
+        records = _records(CERTIFICATE, (ids, margin, certified))
+        self._spool(self._certificates, key, CERTIFICATE).append(records)
+        timed = (model, threat, "certify")
+        self._seconds[timed] = self._seconds.get(timed, 0.0) + float(seconds)
+
     def add_to_gallery(self, **one_example: Any) -> None:
         """One example for the pictures. Names: x and x_adv [...], and those of GALLERY. TypeError for any others."""
         if one_example.keys() != GALLERY.keys():
@@ -203,20 +235,26 @@ class Writer:
         files = self._write_adversarial()
         self._write_table("rows.parquet", ("model", "threat", "attack"), ROW, self._rows)
         self._write_table("curves.parquet", ("model", "norm", "attack"), CURVE, self._curves)
+        self._write_table(CERTIFICATES, ("model", "threat"), CERTIFICATE, self._certificates)
         self._write_gallery()
         shutil.rmtree(self._partial / "spool")
         rows = pd.read_parquet(self._partial / "rows.parquet")
         curves = pd.read_parquet(self._partial / "curves.parquet")
+        certificates = pd.read_parquet(self._partial / CERTIFICATES)
+        models = summary.numbers(about, rows, curves, files)
+        for name, by_threat in verdicts.numbers(rows, curves, certificates, about.get("configuration", {})).items():
+            for threat, told in by_threat.items():
+                models[name]["threats"][threat] |= told
         whole = {
             "format": FORMAT,
             **{name: about.get(name, {}) for name in ("configuration", "versions", "data", "preflight")},
-            "models": summary.numbers(about, rows, curves, files),
+            "models": models,
             "doubts": [*about.get("doubts", []), *doubts.doubts(about, rows, curves)],
         }
         text = json.dumps(_plain(whole), indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False)
         (self._partial / "audit.json").write_text(text + "\n", encoding="utf-8")
         gallery = _read_arrays(self._partial / "gallery.npz", tuple(GALLERY))
-        audit = Audit(self.folder, json.loads(text), rows, curves, self._write_timings(), gallery)
+        audit = Audit(self.folder, json.loads(text), rows, curves, self._write_timings(), certificates, gallery)
         (self._partial / "report.html").write_text(html.page(audit), encoding="utf-8")
         self._put_in_place()
         return audit
@@ -235,16 +273,17 @@ class Writer:
             raise InputError(
                 f"{self.folder} is not an audit (no audit.json of ours), so it is not replaced. Name another."
             )
-        foreign = sorted(inside - {*FILES, FOLDER})
+        foreign = sorted(inside - {*FILES, CERTIFICATES, FOLDER})
         if foreign:
             raise InputError(
                 f"{self.folder} holds files that no audit writes ({', '.join(foreign[:5])}), so it is not replaced. "
                 "Move them away, or name another folder."
             )
 
-    def _spool(self, spools: dict, key: tuple[str, str, str], dtype: np.dtype) -> "_Spool":
+    def _spool(self, spools: dict, key: tuple[str, ...], dtype: np.dtype) -> "_Spool":
         if key not in spools:
-            kind = "rows" if spools is self._rows else "curves" if spools is self._curves else "inputs"
+            kinds = {"rows": self._rows, "inputs": self._inputs, "curves": self._curves}
+            kind = next((name for name, these in kinds.items() if these is spools), "certificates")
             spools[key] = _Spool(self._partial / "spool" / f"{kind}-{len(spools)}.bin", dtype)
         if spools[key].dtype != dtype:
             raise ValueError(f"{key}: a batch of other shape than those before it ({dtype.shape}).")
@@ -414,9 +453,9 @@ def _read_about(folder: Path, *, any_format: bool = False) -> dict[str, Any]:
         raise InputError(f"{folder / 'audit.json'} cannot be read ({error}). Run the audit again.") from error
     if not isinstance(about, dict) or not {"format", "models", "data"} <= about.keys():
         raise InputError(f"{folder / 'audit.json'} is not an audit's. Name a folder that `advgan audit` wrote.")
-    if about["format"] != FORMAT and not any_format:
+    if about["format"] not in READABLE and not any_format:
         raise InputError(
-            f"{folder} was written in format {about['format']}, this version reads {FORMAT}. "
+            f"{folder} was written in format {about['format']}, this version reads {' and '.join(map(str, READABLE))}. "
             "Read it with the version that wrote it, or run the audit again."
         )
     return about
@@ -440,6 +479,18 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}. Run the audit again.")
     return frame
+
+
+def _read_rows(path: Path, format_: int) -> pd.DataFrame:
+    """rows.parquet; the columns that a format did not have yet say that nothing was seen."""
+    names = [name for name in ROW.names or () if format_ > 1 or name not in UNSEEN]
+    frame = _read_table(path, ["model", "threat", "attack", *names])
+    return frame if format_ > 1 else frame.assign(**UNSEEN)
+
+
+def _read_certificates(path: Path, format_: int) -> pd.DataFrame:
+    names = ["model", "threat", *(CERTIFICATE.names or ())]
+    return _read_table(path, names) if format_ > 1 else pd.DataFrame(columns=names)
 
 
 def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

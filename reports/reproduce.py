@@ -1,8 +1,10 @@
 """What must be typed to get an audit again?"""
 
+import inspect
 import shlex
 from typing import Any
 
+from attacks import CATALOG
 from attacks.errors import InputError
 
 
@@ -20,6 +22,7 @@ def command(about: dict[str, Any]) -> str | None:
     lines += [f"--threat {shlex.quote(threat)}" for threat in asked["threats"]]
     lines += [f"--attack {shlex.quote(attack_text(name, options))}" for name, options in asked["attacks"].items()]
     lines += [] if asked.get("curves", True) else ["--no-curves"]
+    lines += [f"--certify {asked['certify']}"] if asked.get("certify") else []
     lines += [f"--seed {asked['seed']} --device {asked['device']} --batch-size {asked['batch_size']}"]
     return " \\\n  ".join(lines)
 
@@ -43,6 +46,7 @@ def call(about: dict[str, Any]) -> str:
             f"    device={asked['device']!r},",
             f"    batch_size={asked['batch_size']!r},",
             f"    curves={asked.get('curves', True)!r},",
+            f"    certify={asked.get('certify', 0)!r},",
             ")",
         ]
     )
@@ -58,8 +62,8 @@ def attack_text(name: str, options: dict[str, Any]) -> str:
     if ":" in name:
         return name
     try:
-        usual = described(attack_from_text(name))
-        changed = {option: value for option, value in options.items() if usual.get(option) != value}
+        usual, known = described(attack_from_text(name)), inspect.signature(CATALOG[name]).parameters
+        changed = {each: value for each, value in options.items() if each in known and usual.get(each) != value}
         text = f"{name}:{','.join(f'{option}={_spelled(value)}' for option, value in changed.items())}"
         return text if changed and described(attack_from_text(text)) == options else name
     except InputError:

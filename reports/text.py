@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reports import words
+from reports import verdicts, words
 
 if TYPE_CHECKING:
     from reports.record import Audit
@@ -21,6 +21,8 @@ def table(audit: "Audit") -> RenderableType:
     """Everything that is worth a look before the page is opened; for `rich.console.Console().print`."""
     models = audit.about["models"]
     parts: list[RenderableType] = [Text(), headline(audit), Text(), _title("How robust"), robustness(audit)]
+    if _has_belief(audit):
+        parts += [_title("How far to believe it"), belief(audit)]
     for name in models:
         parts += [_title(name), attacks(audit, name)]
     parts += [Text(_legend(audit), style="dim")]
@@ -42,7 +44,9 @@ def headline(audit: "Audit") -> Text:
     text = Text("Under attack, ", overflow="fold").append(name, style="bold").append(" gets ")
     text.append(words.of(found["robust"], model["n"]), style="bold red").append(" right ")
     text.append(f"({words.share(found['robust_accuracy'])}, {words.threat(threat)}); unattacked ")
-    return text.append(f"{words.of(model['correct'], model['n'])}.")
+    text.append(f"{words.of(model['correct'], model['n'])}.")
+    warnings = verdicts.warnings(audit.about, name, [threat])
+    return text.append(f" {verdicts.speaking_against(warnings)}", style=SEVERITIES["warning"]) if warnings else text
 
 
 def robustness(audit: "Audit") -> Table:
@@ -57,9 +61,29 @@ def robustness(audit: "Audit") -> Table:
         clean = [words.share(model["clean_accuracy"]), words.of(model["correct"], model["n"])]
         out.add_row(Text(name, style="bold"), *clean, words.interval(*model["clean_interval"]), _dim("not attacked"))
         for threat, found in model["threats"].items():
-            out.add_row(Text(f"  {words.threat(threat)}"), *_standing(found, model["n"]), _strongest(found["attacks"]))
+            doubtful = verdicts.warnings(audit.about, name, [threat]) > 0
+            numbers = _standing(found, model["n"], doubtful)
+            out.add_row(Text(f"  {words.threat(threat)}"), *numbers, _strongest(found["attacks"]))
         if len(model["threats"]) > 1:
-            out.add_row(Text("  all of them"), *_standing(model["robust_to_all"], model["n"]), Text())
+            doubtful = verdicts.warnings(audit.about, name, model["threats"]) > 0
+            out.add_row(Text("  all of them"), *_standing(model["robust_to_all"], model["n"], doubtful), Text())
+        out.add_section()
+    return out
+
+
+def belief(audit: "Audit") -> Table:
+    """Model by threat: the bracket, and of the verdict what stands with doubts and what its last passes still broke."""
+    out = _table()
+    out.add_column("model and threat", overflow="fold", ratio=1, min_width=12)
+    models = audit.about["models"]
+    bracketed = any("bracket" in told for model in models.values() for told in model["threats"].values())
+    for column in (*(["bracket", "of first"] if bracketed else []), "doubtful", "last half", "last tenth"):
+        out.add_column(column, justify="right", no_wrap=True)
+    for name, model in models.items():
+        out.add_row(Text(name, style="bold"))
+        for threat, told in model["threats"].items():
+            bracket = [Text(each) for each in _bracket(told.get("bracket"))] if bracketed else []
+            out.add_row(Text(f"  {words.threat(threat)}"), *bracket, *_verdict(told.get("verdict")))
         out.add_section()
     return out
 
@@ -110,6 +134,11 @@ def doubts(audit: "Audit") -> RenderableType:
     return Group(*parts)
 
 
+def _has_belief(audit: "Audit") -> bool:
+    threats = [told for model in audit.about["models"].values() for told in model["threats"].values()]
+    return any(told.keys() & {"verdict", "bracket"} for told in threats)
+
+
 def _title(text: str) -> Text:
     # Text, not a string: a model's name may hold what rich would read as markup.
     return Text(f" {text}", style="bold underline")
@@ -119,8 +148,23 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False, padding=(0, 1), collapse_padding=True)
 
 
-def _standing(found: dict, n: int) -> list[str]:
-    return [words.share(found["robust_accuracy"]), words.of(found["robust"], n), words.interval(*found["interval"])]
+def _standing(found: dict, n: int, doubtful: bool) -> list[Text]:
+    share = Text("! " if doubtful else "", style=SEVERITIES["warning"])
+    share.append(words.share(found["robust_accuracy"]), style="not bold default")
+    return [share, Text(words.of(found["robust"], n)), Text(words.interval(*found["interval"]))]
+
+
+def _bracket(ends: dict | None) -> list[str]:
+    return [verdicts.bracket(ends)[0], f"{ends['n_tried']:,}"] if ends else [words.NOTHING] * 2
+
+
+def _verdict(told: dict | None) -> list[str]:
+    if told is None:
+        return [words.NOTHING] * 3
+    return [
+        words.of(told["doubtful"], told["standing"]),
+        *(f"{told['final'][name]['fell']:,}" for name in verdicts.LAST),
+    ]
 
 
 def _strongest(attacks: dict[str, dict]) -> Text:
@@ -141,7 +185,13 @@ def _dim(text: str) -> Text:
 def _legend(audit: "Audit") -> str:
     names = audit.timings[["model", "threat", "attack"]].to_numpy()
     whole = audit.timings["seconds"].to_numpy()[(names == "").all(axis=1)]
+    belief = (
+        "Bracket: shares certified and left standing, of the first examples. Doubtful: of those that stand. Last half, "
+        "last tenth: what these of the verdict's passes still broke. "
+    )
     return (
-        "Correct and robust: of all examples, in the worst case over attacks. Broken: of the initially correct ones. "
-        f"Forwards, backwards: means per example. {_seconds(float(whole.sum()))} seconds in all."
+        "! marks a number that a warning concerns, see What to doubt. "
+        + (belief if _has_belief(audit) else "")
+        + "Correct and robust: of all examples, in the worst case over attacks. Broken: of the initially correct ones. "
+        + f"Forwards, backwards: means per example. {_seconds(float(whole.sum()))} seconds in all."
     )

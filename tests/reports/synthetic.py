@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from attacks.doubts import Doubt
+from attacks.verdict import Stage
 from reports import words
 from reports.record import Audit, Writer
 
@@ -16,6 +18,7 @@ KINDS = {  # attack: share of the breakable examples that it finds, forwards, ba
     "apgd": (0.995, 101, 100),
     "apgd_t": (0.99, 901, 900),
     "square": (0.9, 500, 0),
+    "verdict": (1.0, 60, 45),
 }
 CLASSES = [str(digit) for digit in range(10)]
 
@@ -56,8 +59,14 @@ def write(
     overwrite: bool = False,
     found: dict[str, float] | None = None,
     endless: float = 0.0,
+    doubted: float = 0.0,
+    certify: int = 0,
+    effort: str = "standard",
 ) -> Audit:
-    """An audit through `Writer`. `strength`: 0 breaks nothing, inf everything; None gives each model its own."""
+    """An audit through `Writer`. `doubted`: share of the examples that the verdict, if it is run, has a doubt about.
+
+    `strength`: 0 breaks nothing, inf everything; None gives each model its own.
+    """
     names = CLASSES if classes is None else classes
     x, drawn = examples(n, shape, len(names))
     labels = drawn if labels is None else labels
@@ -68,11 +77,17 @@ def write(
             "data": "digits",
             "examples": n,
             "threats": list(threats),
-            "attacks": {attack: {"class": attack.upper(), "steps": KINDS[attack][2]} for attack in attacks},
+            "attacks": {
+                attack: {"class": "Verdict", "effort": effort}
+                if attack == "verdict"
+                else {"class": attack.upper(), "steps": KINDS[attack][2]}
+                for attack in attacks
+            },
             "seed": 0,
             "device": "cpu",
             "batch_size": 256,
             "curves": curves,
+            "certify": certify,
         },
         "versions": {"advgan": "0.1.0", "python": "3.11.7", "torch": "2.15.0", "numpy": "2.4.6"},
         "data": {"n": n, "shape": list(shape), "classes": names, "bounds": [0.0, 1.0], "sha256": "ab" * 32},
@@ -82,10 +97,11 @@ def write(
         for start in range(0, n, batch_size):
             batch = slice(start, min(n, start + batch_size))
             for rank, model in enumerate(models):
-                truth = _Truth(rank, n, len(names), labels, strength, accuracy, endless)
+                truth = _Truth(rank, n, len(names), labels, strength, accuracy, endless, doubted)
                 for threat in threats:
                     for attack in attacks:
                         _add(writer, truth, batch, x, labels, (model, threat, attack), shares[attack], gallery)
+                    _add_certificates(writer, truth, batch, (model, threat), certify)
                 for norm in dict.fromkeys(words.split(threat)[0] for threat in threats) if curves else ():
                     _add_curve(writer, truth, batch, (model, norm, "fmn"))
         return writer.finish(about)
@@ -94,7 +110,7 @@ def write(
 class _Truth:
     """What holds of one model: which examples it gets right, and how large a perturbation each stands."""
 
-    def __init__(self, rank, n, classes, labels, strength, accuracy, endless):
+    def __init__(self, rank, n, classes, labels, strength, accuracy, endless, doubted):
         random = np.random.default_rng(100 + rank)
         self.correct = random.random(n) < accuracy - 0.01 * rank
         self.unit = random.lognormal(0, 0.45, n) * (0.55 + 0.75 * rank)
@@ -103,6 +119,7 @@ class _Truth:
         self.endless = random.random(n) < endless
         self.wrong = (labels + random.integers(1, max(2, classes), n)) % max(2, classes)
         self.luck = random.random((32, n))
+        self.doubts = int(Doubt.RESTARTS_AHEAD) * (random.random(n) < doubted)
 
     def smallest(self, norm: str) -> np.ndarray:
         return np.asarray(self.unit * {"linf": 0.1, "l2": 0.7, "l1": 5.0, "l0": 6.0}[norm])
@@ -136,8 +153,10 @@ def _add(writer, truth, batch, x, labels, key, share, gallery):
         margin=np.where(fooled, 0.7, -1.3)[batch],
         queries=np.where(fooled, max(1, queries // 3), queries)[batch],
         backwards=np.where(fooled, backwards // 3, backwards)[batch],
+        passes=np.where(fooled, np.where(truth.correct, max(1, queries // 3) + backwards // 3, 1), -1)[batch],
         x_adv=x_adv[batch],
         seconds=0.01 * queries * n / 256,
+        **(_seen(truth, fooled, batch) if attack == "verdict" else {}),
     )
     chosen = np.flatnonzero(fooled & truth.correct)[:gallery] if attack in ("apgd", "fgsm") else ()
     for k in chosen:
@@ -155,6 +174,23 @@ def _add(writer, truth, batch, x, labels, key, share, gallery):
                 adversarial_prediction=int(adversarial[k]),
                 adversarial_confidence=0.5 + 0.49999 * float(truth.luck[-1][k]),
             )
+
+
+def _seen(truth, fooled, batch):
+    look = fooled & (truth.luck[-2] < 0.9)
+    stage = np.where(truth.correct, np.where(look, Stage.LOOK, Stage.ROUNDS), Stage.CLEAN)
+    gap = np.where(fooled, 0.0, truth.unit)
+    return {"stage": stage[batch], "doubts": truth.doubts[batch], "gap": gap[batch]}
+
+
+def _add_certificates(writer, truth, batch, key, certify):
+    """Certified is what stands thrice the eps."""
+    ids = np.arange(len(truth.correct))[batch]
+    ids = ids[ids < certify]
+    if len(ids):
+        norm, eps = words.split(key[1])[0], words.eps(key[1])
+        room = np.where(truth.correct, truth.smallest(norm) - 3 * eps, np.nan)[ids]
+        writer.add_certificates(*key, ids=ids, margin=room, certified=room > 0, seconds=0.5)
 
 
 def _add_curve(writer, truth, batch, key):

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 import attacks
 from attacks import CATALOG, Result
+from attacks.certify import Certificate
+from attacks.doubts import doubts
 from attacks.errors import InputError
 from attacks.models import FromCallable
 from reports import audit as auditing
@@ -93,9 +95,10 @@ def test_what_is_saved_is_inside_the_ball_and_misclassified_in_a_plain_pass(tmp_
             assert np.array_equal(rows.margin.to_numpy() > 0, rows.fooled.to_numpy())
 
 
-def test_the_same_run_writes_the_same_bytes_but_for_the_clock(tmp_path: Path):
+@pytest.mark.parametrize("options", [{}, {"attacks": ["verdict:queries=100"], "certify": 12, "threats": ["l2:0.3"]}])
+def test_the_same_run_writes_the_same_bytes_but_for_the_clock(tmp_path: Path, options: dict[str, Any]):
     for name in ("a", "b"):
-        run(tmp_path / name, attacks=["pgd:steps=3", "gaussian_noise"], curves=True, seed=3)
+        run(tmp_path / name, **{"attacks": ["pgd:steps=3", "gaussian_noise"], "curves": True, "seed": 3, **options})
     first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] in ([], [CLOCK])
@@ -194,6 +197,65 @@ def test_a_model_without_gradients_is_audited_and_has_no_curve(tmp_path: Path):
     assert any("No curve over eps in linf" in doubt["text"] for doubt in found.about["doubts"])
 
 
+# -- verdicts and certificates --
+
+
+def test_the_rows_say_what_the_verdict_saw_and_of_other_attacks_that_nobody_looked(tmp_path: Path):
+    model, dataset = linear(), data(linear())
+    found = run(tmp_path / "out", model, dataset=dataset, attacks=["verdict:effort=quick", "fgsm"])
+    x, y = (torch.cat(parts) for parts in list(zip(*dataset.batches(None, 64), strict=True))[1:])
+    result = attacks.run(attacks.CATALOG["verdict"]("quick"), model, x, y, "linf:0.05")
+    assert result.seen is not None
+    of_verdict, of_fgsm = (found.rows[found.rows.attack == name] for name in ("verdict", "fgsm"))
+    assert of_verdict["stage"].tolist() == result.seen.stage.tolist()
+    assert of_verdict["doubts"].tolist() == doubts(result.seen).tolist()
+    np.testing.assert_array_equal(of_verdict["gap"], result.seen.gap.double())
+    assert of_verdict["passes"].tolist() == result.passes.tolist()
+    assert set(of_fgsm["stage"]) == {-1}
+    assert set(of_fgsm["doubts"]) == {0}
+    assert np.isnan(np.asarray(of_fgsm["gap"])).all()
+    told = found.about["models"]["toy"]["threats"]["linf:0.05"]["verdict"]
+    assert told["effort"] == "quick"
+    assert sum(stage["fell"] for stage in told["stages"].values()) == result.fooled.sum()
+
+
+def test_on_a_linear_model_the_bracket_is_closed(tmp_path: Path):
+    """With two classes the attack is exact there, and so are the bounds."""
+    model, threats = linear(classes=2), ["linf:0.01", "linf:0.03"]
+    found = run(tmp_path / "out", model, dataset=data(model), certify=15, threats=threats)
+    assert found.about["configuration"]["certify"] == 15
+    for threat, told in found.about["models"]["toy"]["threats"].items():
+        bracket, rows = told["bracket"], found.rows[(found.rows.threat == threat) & (found.rows.id < 15)]
+        standing = int((~rows.fooled).sum())
+        assert 0 < standing < 15
+        assert bracket["n_tried"] == 15
+        assert bracket["certified"] == bracket["attacked"] == {"count": standing, "share": standing / 15}
+    fell = found.certificates.merge(found.rows, on=["threat", "id"])
+    assert np.array_equal(fell["margin_x"].isna(), fell["fooled"])
+
+
+def test_more_certificates_than_examples_are_as_many_as_there_are(tmp_path: Path):
+    found = run(tmp_path / "out", certify=1000, batch_size=8)
+    assert found.about["models"]["toy"]["threats"]["linf:0.05"]["bracket"]["n_tried"] == 20
+
+
+def test_a_model_that_cannot_be_bounded_has_no_bracket_and_it_is_said_why(tmp_path: Path):
+    model = Bad(lambda z: z.cumsum(1))
+    found = run(tmp_path / "out", model, certify=5, threats=["linf:0.01", "l2:0.1"])
+    assert not any("bracket" in told for told in found.about["models"]["toy"]["threats"].values())
+    assert sum("Nothing is certified" in doubt["text"] for doubt in found.about["doubts"]) == 1
+
+
+def test_a_certificate_that_is_false_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def boast(model: Any, x: Tensor, *_: Any) -> Certificate:
+        return Certificate(torch.ones(len(x), dtype=torch.bool), torch.ones(len(x), dtype=torch.float64))
+
+    monkeypatch.setattr(auditing, "certify", boast)
+    with pytest.raises(RuntimeError, match="this is a bug of advgan"):
+        run(tmp_path / "out", attacks=["gaussian_noise"], certify=20, curves=True, threats=["linf:0.2"])
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- refusals --
 
 
@@ -267,6 +329,7 @@ def test_a_claim_that_a_plain_pass_does_not_bear_out_is_not_counted(tmp_path: Pa
         ({"device": "cuda:99"}, "was asked for"),
         ({"device": "gpu"}, "There is no device 'gpu'"),
         ({"seed": -1}, "The seed is -1"),
+        ({"certify": -1}, "--certify is -1"),
         ({"examples": 0}, "at least one example"),
         ({"batch_size": 0}, "at least one example a batch"),
     ],

@@ -114,15 +114,50 @@ def test_without_attacks_the_usual_ones_are_run(advgan: Advgan):
     short = [*ALWAYS[:6], "--examples", "2", "--no-curves"]
     assert advgan("audit", *short, "--out", "out").status == 0
     ran = audit_json()["configuration"]["attacks"]
-    assert list(ran) == ["fgsm", "pgd", "apgd", "square", "uniform_noise", "gaussian_noise"]
+    assert list(ran) == ["fgsm", "pgd", "apgd", "square", "verdict", "uniform_noise", "gaussian_noise"]
     assert ran["square"]["queries"] >= 500
+    assert ran["verdict"]["effort"] == "standard"
+
+
+def test_an_effort_alone_runs_the_verdict_and_the_noise(advgan: Advgan):
+    assert advgan("audit", *ALWAYS[:6], "--effort", "quick", "--no-curves", "--out", "out").status == 0
+    ran = audit_json()["configuration"]["attacks"]
+    assert list(ran) == ["verdict", "uniform_noise", "gaussian_noise"]
+    assert ran["verdict"]["effort"] == "quick"
+    rows = pd.read_parquet("out/rows.parquet")
+    assert set(rows.stage[rows.attack == "verdict"]) <= {0, 1}
+
+
+def test_an_effort_beside_attacks_adds_the_verdict_to_them(advgan: Advgan):
+    assert advgan("audit", *ALWAYS, "--effort", "standard", "--out", "out").status == 0
+    assert list(audit_json()["configuration"]["attacks"]) == ["fgsm", "verdict"]
+    ended = advgan("audit", *ALWAYS, "--attack", "verdict:rounds=3", "--effort", "quick", "--out", "again")
+    assert ended.status == 2
+    assert "Give one of the two" in ended.err
+
+
+def test_the_verdict_is_left_out_or_refused_where_it_is_not_made_for_the_norm(advgan: Advgan):
+    l0 = [*ALWAYS[:4], "--threat", "l0:2", "--examples", "2", "--no-curves", "--out", "out"]
+    assert "verdict" in advgan("audit", *l0).err
+    assert "verdict" not in audit_json()["configuration"]["attacks"]
+    ended = advgan("audit", *l0, "--overwrite", "--effort", "quick")
+    assert ended.status == 2
+    assert "made for linf, l2 and l1" in ended.err
 
 
 def test_usual_attacks_that_do_not_suit_are_left_out_and_said_to_be(advgan: Advgan):
     ended = advgan("audit", *ALWAYS[:4], "--threat", "l0:2", "--examples", "2", "--no-curves", "--out", "out")
     assert ended.status == 0
-    assert "apgd and square:queries=500 left out" in ended.err
+    assert "apgd and square:queries=500 and verdict left out" in ended.err
     assert "square" not in audit_json()["configuration"]["attacks"]
+
+
+def test_certificates_are_asked_for_and_shown(advgan: Advgan):
+    ended = advgan("audit", *ALWAYS, "--certify", "5", "--out", "out")
+    assert ended.status == 0
+    assert "How far to believe it" in ended.out
+    assert audit_json()["models"]["good"]["threats"]["linf:0.1"]["bracket"]["n_tried"] == 5
+    assert "--certify 5" in Path("out/report.html").read_text()
 
 
 def test_several_models_are_audited_side_by_side(advgan: Advgan):
@@ -253,6 +288,7 @@ OK = np.full((6, 6, 6), 0.5)
         (nothing, ["--attack", "fgms"], "Did you mean 'fgsm'"),
         (nothing, ["--attack", "pgd:step=3"], "Did you mean 'steps'"),
         (nothing, ["--attack", "pgd:steps=x"], "is not a whole number"),
+        (nothing, ["--effort", "high"], "'quick', 'standard'"),
         (nothing, ["--weights", "gone.pt"], "no file of weights gone.pt"),
         (with_code, ["--weights", "w.pt"], "pickled code"),
         (with_misfit, ["--weights", "w.safetensors"], "missing net.1.weight, net.1.bias; unexpected fc.bias"),

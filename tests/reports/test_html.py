@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import figures, html, summary
+from reports import figures, html, summary, words
 from reports.record import Audit
 from tests.reports import synthetic
 
@@ -26,6 +26,7 @@ CASES = {
         "found": {"pgd": 0.5, "apgd": 0.6, "apgd_t": 0.5, "square": 1.0},
         "endless": 0.05,
     },
+    "a verdict": {"attacks": ("fgsm", "verdict"), "doubted": 0.1, "certify": 40},
     "a thousand classes": {"classes": [f"a class with a long name, {k}" for k in range(1000)], "models": ("net",)},
     "colour": {"shape": (3, 12, 12)},
     "no channel": {"shape": (9, 7)},
@@ -206,9 +207,52 @@ def test_a_command_line_audit_shows_its_command_quoted():
 def test_options_that_differ_from_the_defaults_are_in_the_command():
     from reports import options, reproduce
 
-    for text in ("pgd", "pgd:steps=7", "square:queries=123"):
+    for text in ("pgd", "pgd:steps=7", "square:queries=123", "verdict", "verdict:effort=exhaustive"):
         described = options.described(options.attack_from_text(text))
         assert reproduce.attack_text(text.partition(":")[0], described) == text
+
+
+def test_the_doubtful_is_marked_beside_its_number(tmp_path):
+    audit = written(tmp_path, attacks=("fgsm", "pgd", "verdict"), doubted=0.1)
+    threats = audit.about["models"]["m"]["threats"]
+    warned = [t for t in threats if any(d["threat"] == t and d["severity"] == "warning" for d in audit.about["doubts"])]
+    assert len(warned) > 0
+    (model,) = html.contents(audit).robustness
+    marked = [standing.label for standing in model.standings if standing.doubtful]
+    assert marked == [*(words.threat(threat) for threat in warned), f"all {len(threats)} threats"]
+    assert saved(audit).count('href="#doubts">doubtful</a></small>') == len(marked)
+
+
+def test_where_no_warning_concerns_it_nothing_is_marked(tmp_path):
+    audit = written(tmp_path, attacks=("fgsm", "pgd", "verdict"), curves=False)
+    assert [doubt for doubt in audit.about["doubts"] if doubt["severity"] != "note"] == []
+    assert "doubtful" not in re.sub(r"<style>.*?</style>", "", saved(audit), flags=re.DOTALL).replace("with doubts", "")
+    assert html.contents(audit).headline.doubtful == ""
+
+
+def test_the_bracket_stands_beside_the_threat_and_its_ends_are_of_the_same_examples(tmp_path):
+    audit = written(tmp_path, attacks=("fgsm", "verdict"), certify=40, threats=("linf:0.02", "linf:0.1"))
+    (model,) = html.contents(audit).robustness
+    for standing, told in zip(model.standings[1:], audit.about["models"]["m"]["threats"].values(), strict=False):
+        low, high = told["bracket"]["certified"]["count"], told["bracket"]["attacked"]["count"]
+        assert 0 <= low < high <= 40
+        assert standing.bracket is not None
+        assert standing.bracket[0] == f"[{words.percent(low, 40)}, {words.percent(high, 40)}]"
+        assert standing.bracket[1] == f"{low} and {high} of the first 40"
+        assert standing.bracket[0] in saved(audit).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_verdict_says_where_examples_fell_and_how_final_that_is(tmp_path):
+    audit = written(tmp_path, attacks=("fgsm", "verdict"), threats=("linf:0.02", "linf:0.1"))
+    (table,) = html.contents(audit).belief
+    assert table.attack == "verdict, effort standard"
+    assert all([name for name, _ in row.stages] == ["clean", "look", "rounds"] for row in table.rows)
+    assert all(row.final.startswith("The last half of the passes that standing examples got") for row in table.rows)
+
+
+def test_without_a_verdict_there_is_no_table_about_one(usual):
+    assert html.contents(usual).belief == []
+    assert [table.spread for table in html.contents(usual).cost] == [None, None]
 
 
 # How it is made

@@ -1,6 +1,7 @@
 """Is what an audit writes whole, the same twice, and gone where it was not finished?"""
 
 import errno
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from attacks.errors import InputError
-from reports import record
+from reports import html, record, text
 from reports.record import Audit, Writer
 from tests.reports import synthetic
 
@@ -35,6 +37,7 @@ def one_batch(**changed):
         "margin": np.array([-1.0, 0.5, 0.2]),
         "queries": np.array([10, 4, 1]),
         "backwards": np.array([9, 3, 0]),
+        "passes": np.array([-1, 7, 1]),
         "x_adv": np.arange(12, dtype=np.float32).reshape(3, 4) / 16,
         "seconds": 0.5,
     }
@@ -252,7 +255,7 @@ def _edit(folder: Path, change) -> None:
         (lambda folder: (folder / "audit.json").unlink(), "holds no audit.json"),
         (lambda folder: (folder / "audit.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "audit.json").write_text("[]"), "is not an audit's"),
-        (lambda folder: _edit(folder, lambda about: about.update(format=99)), "format 99, this version reads 1"),
+        (lambda folder: _edit(folder, lambda about: about.update(format=99)), "format 99, this version reads 1 and 2"),
         (lambda folder: (folder / "curves.parquet").unlink(), "not a whole audit: curves.parquet"),
         (lambda folder: (folder / "rows.parquet").write_bytes(b"PAR1"), "rows.parquet cannot be read"),
         (lambda folder: (folder / "gallery.npz").write_bytes(b"no archive"), "gallery.npz cannot be read"),
@@ -265,6 +268,31 @@ def test_a_harmed_audit_is_refused_with_what_is_wrong(tmp_path, harm, said):
     harm(tmp_path / "audit")
     with pytest.raises(InputError, match=said):
         Audit.load(tmp_path / "audit")
+
+
+def test_an_audit_of_format_1_is_read_shown_and_drawn(tmp_path):
+    """It has none of the columns, entries and files that came with the verdict."""
+    written = synthetic.write(tmp_path / "audit", **SMALL)
+    (tmp_path / "audit/certificates.parquet").unlink()
+    older = written.rows.drop(columns=list(record.UNSEEN))
+    older.to_parquet(tmp_path / "audit/rows.parquet")
+    _edit(tmp_path / "audit", lambda about: [about.update(format=1), about["configuration"].pop("certify")])
+    read = Audit.load(tmp_path / "audit")
+    pd.testing.assert_frame_equal(read.rows.drop(columns=list(record.UNSEEN)), older)
+    assert set(read.rows["stage"]) == {-1}
+    assert len(read.certificates) == 0
+    assert html.contents(read).robustness == html.contents(written).robustness
+    Console(file=io.StringIO()).print(text.table(read))
+
+
+def test_certificates_are_read_back_as_they_were_written(tmp_path):
+    synthetic.write(tmp_path / "audit", certify=7, **{**SMALL, "attacks": ("verdict",)})
+    read = Audit.load(tmp_path / "audit")
+    assert read.certificates["id"].tolist() == [*range(7)] * 2
+    assert list(read.certificates.columns) == ["model", "threat", *(record.CERTIFICATE.names or ())]
+    told = read.about["models"]["m"]["threats"]
+    for threat, group in read.certificates.groupby("threat", observed=True):
+        assert told[threat]["bracket"]["certified"]["count"] == group["certified"].sum()
 
 
 def test_a_gallery_with_pickled_objects_is_refused(tmp_path):

@@ -42,12 +42,26 @@ def test_every_attack_has_its_seconds_and_every_doubt_is_there(audit):
     assert all(doubt["text"] in words for doubt in audit.about["doubts"])
 
 
+def test_what_is_doubtful_is_marked_and_the_bracket_stands_in_its_table(tmp_path):
+    options = {"n": 130, "models": ("m",), "attacks": ("fgsm", "verdict"), "doubted": 0.2, "certify": 40}
+    audit = synthetic.write(tmp_path / "audit", threats=("linf:0.02", "linf:0.1"), **options)
+    out = printed(audit, 80)
+    told = audit.about["models"]["m"]["threats"]["linf:0.1"]
+    assert f"! {text.words.share(told['robust_accuracy'])}" in out
+    assert "speaks against it" in out or "speak against it" in out
+    assert text.verdicts.bracket(told["bracket"])[0] in out
+    assert f"{told['verdict']['doubtful']} of {told['verdict']['standing']}" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_a_name_is_not_read_as_markup(tmp_path):
     audit = synthetic.write(tmp_path / "audit", n=20, models=("[red]net[/red]", "[/]"), gallery=0)
     assert "[red]net[/red]" in printed(audit, 120)
     assert "[/]" in printed(audit, 80)
 
 
-@pytest.mark.parametrize("case", [{"n": 1}, {"strength": 0.0}, {"curves": False}, {"attacks": ("apgd",)}])
+@pytest.mark.parametrize(
+    "case", [{"n": 1}, {"attacks": ("verdict",)}, {"strength": 0.0}, {"curves": False}, {"attacks": ("apgd",)}]
+)
 def test_odd_audits_can_be_printed(tmp_path, case):
     assert "attack" in printed(synthetic.write(tmp_path / "audit", **{"n": 20, **case}), 80)
