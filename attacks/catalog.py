@@ -71,7 +71,9 @@ def fab_t(steps: int = 100, targets: int = 9) -> EachTarget:
 
 def verdict(effort: Effort = "standard", rounds: int = 16, queries: int = 4000) -> Verdict:
     """Does an example stand? Passes go where they may still change the answer (see `attacks.verdict`)."""
-    others = [CATALOG[name] for name in CATALOG if name not in ("verdict", "transferred")] if effort == "exhaustive" else []
+    others = (
+        [CATALOG[name] for name in CATALOG if name not in ("verdict", "transferred")] if effort == "exhaustive" else []
+    )
     return Verdict(effort, rounds, queries, tuple(make() for make in others))
 
 

@@ -25,7 +25,7 @@ class Doubt(IntFlag):
     STRAYED = 32
     RANDOM = 64
     BLACK_BOX_AHEAD = 128
-    RESTARTS_AHEAD = 256
+    STILL_FINDING = 256
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Meaning:
 MEANINGS = {
     Doubt.ZERO_GRADIENT: Meaning(
         "the gradient is zero",
-        "Attack without gradients (square, rays, hopskipjump), or with attacks.models.BPDA round the part that has none.",
+        "Attack without gradients (square, rays), or put attacks.models.BPDA round the part that has none.",
     ),
     Doubt.BROKEN_PROMISE: Meaning(
         "the margin rose far less, or far more, than the gradients promised",
@@ -69,9 +69,9 @@ MEANINGS = {
         "queries without gradients came further than those with them",
         "Give a black-box attack (square) more queries; the gradients are masked.",
     ),
-    Doubt.RESTARTS_AHEAD: Meaning(
-        "the last starts still came further than those before",
-        "Give it more restarts, or effort=exhaustive.",
+    Doubt.STILL_FINDING: Meaning(
+        "the last passes still came further than those before",
+        "Give it more rounds and queries, or --effort exhaustive.",
     ),
 }
 

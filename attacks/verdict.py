@@ -24,6 +24,7 @@ from .victim import Answer, scores
 
 Effort = Literal["quick", "standard", "exhaustive"]
 
+QUICK, LOOK, ROUND = (11, 8), (8, 16), (7, 14)  # steps of an ascent; in L1
 RIVALS = 4  # wrong classes that are ranked by how near they are
 SPREAD = (0.03, 0.15)  # of the way to the boundary, between two rounds' ends: of a straight model, and of a crooked one
 PATIENCE = 12.0  # spreads that one more round may bring, over the number of rounds made
@@ -60,8 +61,8 @@ class Verdict:
     rounds, queries: at most so many ascents, and queries of the search without gradients.
     also: attacks; those that are not made for the threat, the goal or the inputs are left out.
 
-    The margin and the nearness of rivals: arXiv 1608.04644, 2407.02240; shares of the way to the boundary make every
-    rule free of the logits' scale. `Result.seen` says how far each row came, and `doubts.doubts` what speaks against it.
+    The margin: arXiv 1608.04644; the nearness of rivals: 2407.02240. Shares of the way to the boundary make every rule
+    free of the logits' scale. `Result.seen` says how far each row came, `doubts.doubts` what speaks against it.
     """
 
     effort: Effort = "standard"
@@ -89,12 +90,13 @@ class Verdict:
         yield from self._scattered(rows)
         yield from self._without_gradients(rows)
         yield from self._catalogue(rows)
+        _clear(rows)
 
     def _look(self, rows: Rows) -> Search:
         """One ascent from the input; its first answer also tells which rivals are near."""
         _enter(rows, Stage.LOOK)
         quick = self.effort == "quick"
-        ascent = _ascent(rows, at_input, 11 if quick else 8).search(rows)
+        ascent = _ascent(rows, at_input, *(QUICK if quick else LOOK)).search(rows)
         answer = yield next(ascent)
         if not quick and not rows.goal.targeted:
             rows.rivals = by_nearness(answer, rows, RIVALS)
@@ -107,7 +109,7 @@ class Verdict:
             if rival is not None and not rows.goal.targeted:
                 towards = rows.rivals[:, min(rival, rows.rivals.shape[1] - 1)]
                 rows.aim = Goal(towards, targeted=True, versus=rows.goal.labels)
-            yield from _ascent(rows, start, 7).search(rows)
+            yield from _ascent(rows, start, *ROUND).search(rows)
             rows.aim = rows.goal
             if number == 1:
                 self._let_go(rows, _out_of_reach(rows, BEYOND[1]))
@@ -115,7 +117,6 @@ class Verdict:
                 yield from _probe(rows)
             if number >= 3:
                 self._let_go(rows, ~_suspect(rows) & ~_may_fall(rows, number))
-        _note(rows, Doubt.RESTARTS_AHEAD, _may_fall(rows, self.rounds))
 
     def _scattered(self, rows: Rows) -> Search:
         _enter(rows, Stage.SCATTERED)
@@ -135,6 +136,7 @@ class Verdict:
                         hopes = torch.where(_blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
                     self._let_go(rows, rows.trace.seen.lead + hopes < 0)
                 rows.since, stop = rows.trace.seen.lead, 2 * stop
+        _note(rows, Doubt.STILL_FINDING, rows.trace.seen.lead > rows.since)
 
     def _catalogue(self, rows: Rows) -> Search:
         if self.effort != "exhaustive":
@@ -145,6 +147,7 @@ class Verdict:
                 yield from attack.search(rows)
 
     def _let_go(self, rows: Rows, which: Tensor) -> None:
+        _clear(rows)
         if self.effort == "standard":
             rows.let_go(which)
 
@@ -152,10 +155,10 @@ class Verdict:
 # -- the parts of a search --
 
 
-def _ascent(rows: Rows, start: Start, steps: int) -> Attack:
-    """In L1 what finds its way is APGD, which widens the ball first; it takes twice the steps."""
+def _ascent(rows: Rows, start: Start, steps: int, sparse: int) -> Attack:
+    """In L1 what finds its way is APGD, which widens the ball first."""
     if rows.threat.norm.name == "l1":
-        return APGD(2 * steps, "margin", start)
+        return APGD(sparse, "margin", start)
     return replace(DENSE, start=start, steps=steps)
 
 
@@ -237,14 +240,21 @@ def _may_fall(rows: Rows, rounds: int) -> Tensor:
 
 
 def _enter(rows: Rows, stage: Stage) -> None:
-    rows.trace.seen.stage = torch.full_like(rows.ids, int(stage))
+    seen = rows.trace.seen
+    entered = torch.full_like(seen.stage, int(stage))
+    seen.stage = entered if rows.leaving is None else torch.where(rows.leaving, seen.stage, entered)
+
+
+def _clear(rows: Rows) -> None:
+    """What this attack shows outside the threat set, it shows there on purpose: that is no straying."""
+    rows.trace.seen.strayed = torch.zeros_like(rows.trace.seen.strayed)
 
 
 def _note(rows: Rows, doubt: Doubt, where: Tensor) -> None:
     rows.trace.seen.noted = rows.trace.seen.noted | (int(doubt) * where)
 
 
-PLAN: tuple[tuple[Start, int | None], ...] = (  # where each round starts, and towards which of the nearest rivals it goes
+PLAN: tuple[tuple[Start, int | None], ...] = (  # where a round starts, and to which of the nearest rivals it goes
     (Coarse(5), 0),
     (Coarse(5), None),
     (Coarse(9), 1),

@@ -21,6 +21,7 @@ SHORT = {
     "jsma": {"steps": 12},
     "sparsefool": {"steps": 4},
     "autoattack": {"steps": 5, "targets": 3, "queries": 40},
+    "verdict": {"rounds": 4, "queries": 60},
     "pgd_adam": {"steps": 10},
     "nes": {"steps": 8, "pairs": 5},
     "spsa": {"steps": 8, "pairs": 5},

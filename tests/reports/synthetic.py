@@ -119,7 +119,7 @@ class _Truth:
         self.endless = random.random(n) < endless
         self.wrong = (labels + random.integers(1, max(2, classes), n)) % max(2, classes)
         self.luck = random.random((32, n))
-        self.doubts = int(Doubt.RESTARTS_AHEAD) * (random.random(n) < doubted)
+        self.doubts = int(Doubt.STILL_FINDING) * (random.random(n) < doubted)
 
     def smallest(self, norm: str) -> np.ndarray:
         return np.asarray(self.unit * {"linf": 0.1, "l2": 0.7, "l1": 5.0, "l0": 6.0}[norm])

@@ -1,0 +1,301 @@
+"""Does the verdict spend passes where they change the answer, and say where it should not be believed?"""
+
+from dataclasses import replace
+
+import linear
+import pytest
+import torch
+from test_every_attack import ElementwiseNet, task
+from torch import nn
+
+import attacks
+from attacks import CATALOG, Access, Goal, InputError, Transferred, Victim, card_of
+from attacks.doubts import Doubt, doubts, has
+from attacks.gradient.pieces import Coarse, Scattered, far_off
+from attacks.gradient.rival import by_nearness
+from attacks.losses import margin
+from attacks.rows import Rows
+from attacks.verdict import Stage, Verdict
+from attacks.victim import gradient
+
+NORMS = ("linf", "l2", "l1")
+
+
+class Front(nn.Module):
+    """A classifier behind something that hides its gradients."""
+
+    def __init__(self, change, model=None):
+        super().__init__()
+        self.change, self.model = change, model or blocks()
+
+    def forward(self, x):
+        return self.model(self.change(x))
+
+
+def blocks():
+    """A small convolutional classifier of [b, 1, 12, 12]."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 6, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(216, 5)).eval()
+
+
+def images(rows=16, model=None):
+    x = torch.rand(rows, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+    return x, (model or blocks())(x).argmax(1)
+
+
+def quantised(x):
+    return (x * 3).round() / 3
+
+
+def noted(result, doubt):
+    assert result.seen is not None
+    return has(doubts(result.seen), doubt)
+
+
+def breakable(norm, classes=10):
+    """A linear model, its inputs, and the eps from which on each falls."""
+    model, x, labels = linear.make(classes, 30, 60, seed=3)
+    targets = [torch.full_like(labels, k) for k in range(classes)]
+    least = torch.stack([linear.distance(norm, model, x, labels, target, 0.0, 1.0) for target in targets], 1)
+    least = least.scatter(1, labels[:, None], torch.inf).amin(1)
+    return model, x, labels, least
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.1), ("l1", 0.3)])
+def test_every_row_of_a_linear_model_that_can_fall_falls_and_no_other(norm, eps):
+    model, x, labels, least = breakable(norm)
+    assert (least < 0.98 * eps).any()
+    assert (least > eps).any()
+    result = attacks.run("verdict", model, x, labels, f"{norm}:{eps}")
+    assert result.fooled[least < 0.98 * eps].all()
+    assert not result.fooled[least > eps].any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_rows_of_a_straight_model_are_let_go_of_soon_and_without_a_doubt(norm):
+    eps = {"linf": 0.005, "l2": 0.025, "l1": 0.075}[norm]
+    model, x, labels, least = breakable(norm)
+    result = attacks.run("verdict", model, x, labels, f"{norm}:{eps}")
+    far = least > 2 * eps
+    assert far.sum() > 10
+    assert (result.queries[far] <= 75).all()
+    assert (result.backwards[far] <= 60).all()
+    assert result.seen is not None
+    assert (doubts(result.seen)[far] == 0).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_quick_look_costs_at_most_25_passes(norm):
+    model = ElementwiseNet(192, 10)
+    x, labels = task(model)
+    result = attacks.run(CATALOG["verdict"](effort="quick"), model, x, labels, f"{norm}:0.01")
+    assert not result.fooled.all()
+    assert (result.queries + result.backwards).max() <= 25
+
+
+def test_an_eps_of_nothing_costs_the_clean_look_alone():
+    model = ElementwiseNet(192, 10)
+    x, labels = task(model)
+    result = attacks.run("verdict", model, x, labels, "linf:0")
+    assert result.fooled.sum() == 4  # those that are wrong when clean
+    assert (result.queries == 1).all()
+    assert (result.backwards == 0).all()
+
+
+@pytest.mark.parametrize("scale", [2.0**-13, 2.0**13])
+def test_the_scale_of_the_logits_changes_nothing(scale):
+    class Scaled(nn.Module):
+        def forward(self, x):
+            return model(x) * scale + 100 * scale
+
+    model = ElementwiseNet(192, 10, torch.float64)
+    x, labels = task(model, torch.float64)
+    plain, scaled = (attacks.run(Verdict(queries=100), m, x, labels, "linf:0.004") for m in (model, Scaled()))
+    assert 4 < plain.fooled.sum() < len(x)
+    for field in ("fooled", "step", "queries", "backwards"):
+        assert torch.equal(getattr(plain, field), getattr(scaled, field))
+    torch.testing.assert_close(plain.x_adv, scaled.x_adv, rtol=0, atol=1e-9)
+    assert plain.seen is not None
+    assert scaled.seen is not None
+    assert torch.equal(doubts(plain.seen), doubts(scaled.seen))
+    assert torch.equal(plain.seen.stage, scaled.seen.stage)
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 12), (144,)])
+def test_without_gradients_rows_fall_all_the_same_and_the_doubt_is_named(shape):
+    hidden = Front(lambda x: quantised(x.view(-1, 1, 12, 12)))
+    x, labels = images(model=hidden)
+    x = x.view(-1, *shape)
+    result = attacks.run(Verdict(rounds=2, queries=400), hidden, x, labels, "linf:0.15")
+    assert result.seen is not None
+    found = result.fooled & (result.seen.stage == Stage.SEARCH)
+    assert found.any()
+    assert noted(result, Doubt.ZERO_GRADIENT).all()
+    assert not attacks.run("apgd", hidden, x, labels, "linf:0.15").fooled.all()
+
+
+def test_gradients_that_promise_what_never_comes_are_doubted():
+    rippled = Front(lambda x: x + 0.01 * (x * 3000).sin())  # slope up to 31 on a model of slope 1
+    x, labels = images(model=rippled)
+    result = attacks.run(Verdict(rounds=3, queries=100), rippled, x, labels, "linf:0.02")
+    standing = ~result.fooled
+    assert standing.any()
+    assert noted(result, Doubt.BROKEN_PROMISE)[standing].all()
+    honest = attacks.run(Verdict(rounds=3, queries=100), blocks(), *images(), "linf:0.02")
+    assert not noted(honest, Doubt.BROKEN_PROMISE)[~honest.fooled].any()
+
+
+def test_a_random_model_is_noticed():
+    noisy = Front(lambda x: x + 0.1 * torch.randn_like(x))
+    x, labels = images()
+    result = attacks.run(Verdict(rounds=2, queries=50), Victim(noisy, passes=5), x, labels, "linf:0.005")
+    standing = ~result.fooled
+    assert standing.any()
+    assert noted(result, Doubt.RANDOM)[standing].all()
+    calm = attacks.run(Verdict(rounds=2, queries=50), blocks(), x, labels, "linf:0.005")
+    assert not noted(calm, Doubt.RANDOM).any()
+
+
+def test_the_stage_says_how_far_a_row_came():
+    model = ElementwiseNet(192, 10)
+    x, labels = task(model)
+    result = attacks.run("verdict", model, x, labels, "linf:0.03")
+    assert result.seen is not None
+    stage = result.seen.stage
+    assert (stage[:4] == Stage.CLEAN).all()  # wrong when clean
+    assert (stage[4:] >= Stage.LOOK).all()
+    in_look = result.fooled & (stage == Stage.LOOK)
+    assert in_look.any()
+    assert (result.step[in_look] <= 9).all()
+    quick = attacks.run(Verdict("quick"), model, x, labels, "linf:0.03")
+    assert quick.seen is not None
+    assert (quick.seen.stage[4:] == Stage.LOOK).all()
+
+
+def test_exhaustive_lets_go_of_nothing_and_runs_what_applies():
+    class Peeped:
+        """Asks once, and takes down for what."""
+
+        card = card_of(CATALOG["square"]())
+        seen: list[tuple[int, ...]] = []  # noqa: RUF012
+
+        def search(self, rows):
+            self.seen.append(tuple(rows.ids.tolist()))
+            yield attacks.victim.decision(rows.x)
+
+    model = blocks()
+    x, labels = images(4)
+    attack = Verdict("exhaustive", rounds=1, queries=3, also=(Peeped(), CATALOG["sigma_zero"](steps=2)))
+    result = attacks.run(attack, model, x, labels, "linf:1e-4")
+    assert Peeped.seen == [(0, 1, 2, 3)]
+    assert not result.fooled.any()
+    Peeped.seen.clear()
+    attacks.run(attack, nn.Sequential(nn.Unflatten(1, (1, 12, 12)), model), x.flatten(1), labels, "linf:1e-4")
+    assert Peeped.seen == []  # it needs images
+
+
+def test_exhaustive_has_every_other_attack_of_the_catalogue():
+    kinds = [type(attack) for attack in CATALOG["verdict"](effort="exhaustive").also]
+    assert len(kinds) == len(CATALOG) - 2  # itself, and the one that needs a surrogate
+
+
+def test_it_can_aim():
+    model = ElementwiseNet(192, 10)
+    x, labels = task(model)
+    result = attacks.run(Verdict(queries=30), model, x, Goal((labels + 1) % 10, targeted=True), "linf:0.2")
+    assert result.fooled.any()
+    assert (model(result.x_adv).argmax(1) == (labels + 1) % 10)[result.fooled].all()
+
+
+def test_it_decides_by_the_victims_answers_and_so_does_not_transfer():
+    with pytest.raises(InputError, match="Verdict decides by the victim's own answers"):
+        Transferred(Verdict(), blocks())
+
+
+@pytest.mark.parametrize("options", [{"effort": "hasty"}, {"rounds": 0}, {"queries": 0}])
+def test_what_it_cannot_do_is_refused(options):
+    with pytest.raises(InputError):
+        CATALOG["verdict"](**options)
+
+
+# -- the loop lets go of rows --
+
+
+class LettingGo:
+    """Asks ten times; row k is let go of after k questions."""
+
+    def search(self, rows):
+        for asked in range(10):
+            rows.let_go(rows.ids <= asked)
+            yield attacks.victim.decision(rows.x)
+
+
+@pytest.mark.parametrize("compact_below", [0.0, 0.75, 1.0])
+def test_a_row_that_is_let_go_of_costs_what_it_had_cost(compact_below):
+    model = ElementwiseNet(192, 10)
+    x, _ = task(model)
+    result = attacks.run(LettingGo(), model, x, model(x).argmax(1), "linf:0.1", compact_below=compact_below)
+    assert torch.equal(result.queries, 1 + torch.arange(len(x)).clamp_max(10))
+    assert not result.fooled.any()
+
+
+def test_an_attack_that_lets_go_of_all_rows_is_not_asked_again():
+    class Done(LettingGo):
+        def search(self, rows):
+            yield attacks.victim.decision(rows.x)
+            rows.let_go(torch.ones_like(rows.ids).bool())
+            yield attacks.victim.decision(rows.x)
+            raise AssertionError("asked again")
+
+    model = ElementwiseNet(192, 10)
+    x, _ = task(model)
+    assert (attacks.run(Done(), model, x, model(x).argmax(1), "linf:0.1").queries == 2).all()
+
+
+# -- the parts --
+
+
+def rows_of(x, labels, threat):
+    return Rows(x, torch.arange(len(x)), Goal(labels), attacks.ThreatModel.parse(threat).around(x))
+
+
+@pytest.mark.parametrize("threat", ["linf:0.1", "l2:0.5", "l1:3"])
+@pytest.mark.parametrize("start", [far_off, Coarse(3), Coarse(9)])
+def test_a_far_off_start_is_inside_and_far(start, threat):
+    x = 0.4 + 0.2 * torch.rand(5, 3, 9, 11, generator=torch.Generator().manual_seed(0))
+    rows = rows_of(x, torch.zeros(5, dtype=torch.int64), threat)
+    size = rows.threat.size(start(rows))
+    assert size.isfinite().all()
+    assert (size >= 0.999 * rows.threat.eps).all()
+
+
+def test_a_coarse_start_has_blocks_of_one_value():
+    x = torch.full((2, 3, 8, 8), 0.5)
+    moved = Coarse(2)(rows_of(x, torch.zeros(2, dtype=torch.int64), "linf:0.1"))
+    blocks = moved.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4)
+    assert torch.equal(blocks.amin(4), blocks.amax(4))
+    assert len(moved[0].unique()) == 2
+
+
+def test_scattered_sights_lie_round_the_point_and_their_gradients_are_averaged():
+    x = torch.full((2, 6), 0.5)
+    rows = rows_of(x, torch.zeros(2, dtype=torch.int64), "linf:0.1")
+    view = Scattered(copies=5, share=0.5)
+    sights = view.show(rows, x[None])
+    assert sights.shape == (5, 2, 6)
+    assert 0 < (sights - x).abs().max() <= 0.05
+    grads = torch.arange(10.0)[:, None, None].expand(10, 2, 6)  # two points, five sights of each
+    assert torch.equal(view.pull(rows, grads)[:, 0, 0], torch.tensor([4.0, 5.0]))
+
+
+def test_rivals_come_in_the_order_of_their_distance():
+    model, x, labels = linear.make(10, 30, 20, seed=3)
+    rows = rows_of(x, labels, "l2:1")
+    victim = Victim(model, Access.GRADIENT)
+    answer = victim.answer(gradient(x, margin), rows.goal, rows.aim)
+    rivals = by_nearness(answer, rows, 9)
+    assert answer.backwards == 9
+    distances = torch.stack([linear.distance("l2", model, x, labels, rivals[:, j], 0.0, 1.0) for j in range(9)], 1)
+    assert (distances.diff(dim=1) >= -1e-6).all()
+    fewer = replace(rows.goal, labels=labels)
+    assert by_nearness(victim.answer(gradient(x, margin), fewer, fewer), rows, 2).shape == (20, 2)
