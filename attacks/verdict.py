@@ -9,23 +9,24 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from . import losses
 from .card import Card, card_of
 from .doubts import Doubt, doubts, has
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
 from .gradient.pgd import GradientAscent
-from .gradient.pieces import Coarse, Scattered, Start, Steepest, at_input, far_off
+from .gradient.pieces import Coarse, Scattered, Start, Steepest, at_input, at_random, far_off
 from .gradient.rival import by_nearness
 from .loop import Attack, Search
 from .rows import Rows
 from .score.square import Square
 from .threat import Goal
-from .victim import Answer, scores
+from .victim import gradient, scores
 
 Effort = Literal["quick", "standard", "exhaustive"]
 
 QUICK, LOOK, ROUND = (11, 8), (8, 16), (7, 14)  # steps of an ascent; in L1
-RIVALS = 4  # wrong classes that are ranked by how near they are
+RIVALS = 9  # wrong classes that are ranked by how near they are
 SPREAD = (0.03, 0.15)  # of the way to the boundary, between two rounds' ends: of a straight model, and of a crooked one
 PATIENCE = 12.0  # spreads that one more round may bring, over the number of rounds made
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
@@ -93,18 +94,16 @@ class Verdict:
         _clear(rows)
 
     def _look(self, rows: Rows) -> Search:
-        """One ascent from the input; its first answer also tells which rivals are near."""
+        """One ascent from the input."""
         _enter(rows, Stage.LOOK)
-        quick = self.effort == "quick"
-        ascent = _ascent(rows, at_input, *(QUICK if quick else LOOK)).search(rows)
-        answer = yield next(ascent)
-        if not quick and not rows.goal.targeted:
-            rows.rivals = by_nearness(answer, rows, RIVALS)
-        yield from _resumed(ascent, answer)
+        yield from _ascent(rows, at_input, *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
+        if not rows.goal.targeted:
+            answer = yield gradient(rows.x, losses.margin)
+            rows.rivals = by_nearness(answer, rows, RIVALS)
         for number, (start, rival) in zip(range(1, self.rounds + 1), cycle(PLAN), strict=False):
             if rival is not None and not rows.goal.targeted:
                 towards = rows.rivals[:, min(rival, rows.rivals.shape[1] - 1)]
@@ -201,16 +200,6 @@ def _probe(rows: Rows) -> Search:
     _note(rows, Doubt.BLACK_BOX_AHEAD, gained > LUCK * (rows.since - rows.trace.seen.first).clamp_min(0))
 
 
-def _resumed(search: Search, answer: Answer) -> Search:
-    """The rest of a search that has got its first query answered."""
-    while True:
-        try:
-            query = search.send(answer)
-        except StopIteration:
-            return
-        answer = yield query
-
-
 # -- what a row's trace says --
 
 
@@ -258,13 +247,17 @@ PLAN: tuple[tuple[Start, int | None], ...] = (  # where a round starts, and to w
     (Coarse(5), 0),
     (Coarse(5), None),
     (Coarse(9), 1),
+    (far_off, 2),
     (_beside, None),
-    (far_off, None),
-    (Coarse(5), 2),
-    (Coarse(9), None),
-    (_beside, 0),
-    (Coarse(5), None),
-    (Coarse(9), 3),
+    (Coarse(5), 3),
     (far_off, 0),
-    (_beside, None),
+    (Coarse(9), None),
+    (at_random, 1),
+    (Coarse(5), 4),
+    (_beside, 0),
+    (far_off, None),
+    (at_random, 2),
+    (Coarse(5), 5),
+    (far_off, 1),
+    (Coarse(9), 6),
 )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import hyperplanes
+from ..norms import NORMS, row_sum
 from ..rows import Rows
 from ..victim import Answer
 
@@ -23,7 +24,8 @@ def towards_nearest(answer: Answer, rows: Rows, count: int) -> tuple[Tensor, Ten
         return answer.grad(), answer.loss
     grad, margin = torch.zeros_like(rows.x), torch.zeros_like(rows.threat.radius)
     least = torch.full_like(rows.threat.radius, torch.inf)
-    for j, (_, normal, behind, distance) in enumerate(_likeliest(answer, rows, count)):
+    for j, (_, normal, behind) in enumerate(_likeliest(answer, rows, count)):
+        distance = distance_to(rows, normal, behind)
         closer = (distance < least) | (j == 0)
         grad = torch.where(closer.view(-1, *[1] * (grad.ndim - 1)), normal, grad)
         margin, least = torch.where(closer, -behind, margin), torch.where(closer, distance, least)
@@ -31,29 +33,38 @@ def towards_nearest(answer: Answer, rows: Rows, count: int) -> tuple[Tensor, Ten
 
 
 def by_nearness(answer: Answer, rows: Rows, count: int) -> Tensor:
-    """[b, count] int64: the `count` likeliest wrong classes, the nearest first (as above; MALT, arXiv 2407.02240).
+    """[b, count] int64: the `count` likeliest wrong classes, the nearest first (as MALT does, arXiv 2407.02240).
 
-    Fewer where there are fewer classes. Costs a gradient for each.
+    Nearest is the one that is behind by least of what the linearised model lets it gain within the threat set: unlike
+    the distance, that tells classes apart even where the box lets none arrive. Fewer where there are fewer classes.
+    Costs a gradient for each.
     """
-    rivals, distances = [], []
-    for rival, _, _, distance in _likeliest(answer, rows, count):
+    rivals, ways = [], []
+    for rival, normal, behind in _likeliest(answer, rows, count):
         rivals.append(rival)
-        distances.append(distance)
-    order = torch.stack(distances, 1).argsort(dim=1, stable=True)
-    return torch.cat(rivals, 1).gather(1, order)
+        ways.append(behind / _gain(rows, normal).clamp_min(torch.finfo(behind.dtype).tiny))
+    return torch.cat(rivals, 1).gather(1, torch.stack(ways, 1).argsort(dim=1, stable=True))
 
 
-def _likeliest(answer: Answer, rows: Rows, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Each of the likeliest wrong classes [b, 1]: its lead's gradient [b, ...], how far it is behind and away [b]."""
+def _gain(rows: Rows, normal: Tensor) -> Tensor:
+    """[b]: what a linear function of that slope gains within the threat set; in L1 as if the box were far."""
+    norm = rows.threat.norm
+    if norm.name == "l1":
+        return NORMS[norm.dual].size(normal.flatten(1)) * rows.threat.radius
+    furthest = rows.threat.reach(normal.sign() if norm.name == "linf" else normal)
+    return row_sum((normal * (furthest - rows.x)).flatten(1))
+
+
+def _likeliest(answer: Answer, rows: Rows, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Each of the likeliest wrong classes [b, 1], its lead's gradient [b, ...], and by how much it is behind [b]."""
     logits = answer.logits
     assert logits is not None
     label = rows.aim.labels[:, None]
     rivals = logits.scatter(1, label, -torch.inf).argsort(dim=1, descending=True, stable=True)
     for rival in rivals[:, : min(count, logits.shape[1] - 1)].split(1, dim=1):
         slope = torch.zeros_like(logits).scatter_(1, rival, 1.0).scatter_(1, label, -1.0)
-        normal = answer.grad_of(slope)
         behind = (logits.gather(1, label) - logits.gather(1, rival)).squeeze(1).to(rows.threat.radius.dtype)
-        yield rival, normal, behind, distance_to(rows, normal, behind)
+        yield rival, answer.grad_of(slope), behind
 
 
 def distance_to(rows: Rows, normal: Tensor, rise: Tensor) -> Tensor:
