@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from .autoattack import autoattack
+from .autoattack import AutoAttack
 from .combine import EachTarget, Restarts, Transferred
 from .decision.boundary import Boundary
 from .decision.degradations import blur, contrast, salt_and_pepper
@@ -100,7 +100,7 @@ CATALOG: dict[str, Callable[..., Attack]] = {
     "apgd_restarts": apgd_restarts,
     "pma": pma,
     "apgd_t": apgd_t,
-    "autoattack": autoattack,
+    "autoattack": AutoAttack,
     "verdict": verdict,
     # gradients, for the smallest perturbation
     "fmn": FMN,

@@ -25,10 +25,10 @@ from .victim import gradient, scores
 
 Effort = Literal["quick", "standard", "exhaustive"]
 
-QUICK, LOOK, ROUND = (11, 8), (8, 16), (7, 14)  # steps of an ascent; in L1
+QUICK, LOOK, ROUND = (11, 8), (10, 30), (12, 30)  # steps of an ascent; in L1
 RIVALS = 9  # wrong classes that are ranked by how near they are
 SPREAD = (0.03, 0.15)  # of the way to the boundary, between two rounds' ends: of a straight model, and of a crooked one
-PATIENCE = 12.0  # spreads that one more round may bring, over the number of rounds made
+PATIENCE = 20.0  # spreads that one more round may bring, over the number of rounds made
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
 HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 PROBE = 12  # queries without gradients, after three rounds
@@ -224,7 +224,7 @@ def _may_fall(rows: Rows, rounds: int) -> Tensor:
     """[b] bool: what is left of the way is no more than another round may bring, after so many."""
     seen = rows.trace.seen
     crooked = torch.maximum(1 - seen.kept, seen.missed).nan_to_num(1.0).clamp(0.0, 1.0)
-    rounds = rounds * (2 if rows.threat.norm.name == "l1" else 1)
+    rounds = rounds * (ROUND[1] / ROUND[0] if rows.threat.norm.name == "l1" else 1)
     return -seen.lead < -seen.first * (SPREAD[0] + SPREAD[1] * crooked) * PATIENCE / rounds
 
 
@@ -245,19 +245,19 @@ def _note(rows: Rows, doubt: Doubt, where: Tensor) -> None:
 
 PLAN: tuple[tuple[Start, int | None], ...] = (  # where a round starts, and to which of the nearest rivals it goes
     (Coarse(5), 0),
-    (Coarse(5), None),
-    (Coarse(9), 1),
-    (far_off, 2),
-    (_beside, None),
-    (Coarse(5), 3),
-    (far_off, 0),
-    (Coarse(9), None),
     (at_random, 1),
-    (Coarse(5), 4),
-    (_beside, 0),
-    (far_off, None),
+    (Coarse(5), None),
     (at_random, 2),
-    (Coarse(5), 5),
-    (far_off, 1),
-    (Coarse(9), 6),
+    (Coarse(9), 1),
+    (at_random, 0),
+    (_beside, None),
+    (at_random, 3),
+    (Coarse(5), 2),
+    (at_random, 4),
+    (far_off, None),
+    (at_random, 5),
+    (Coarse(9), None),
+    (at_random, 6),
+    (Coarse(5), 0),
+    (at_random, 7),
 )

@@ -86,14 +86,15 @@ class Square:
     # -- L2 and L1 --
 
     def _tiles(self, rows: Rows) -> Tensor:
-        """A grid of little hills of random sign, taken as far as the ball goes."""
+        """Little hills of random sign, as far as the ball goes; in L1 their tops alone, of norm 1 each."""
         _, channels, height, width = rows.x.shape
         tile = max(1, min(height, width) // 5)
         signs = _sign(rows.uniform(channels, -(-height // tile), -(-width // tile), low=0.0, high=1.0))
         signs = signs.repeat_interleave(tile, 2).repeat_interleave(tile, 3)[:, :, :height, :width]
-        hill = _hill(tile, rows.x, 2)
+        power = 2 if rows.threat.norm.name == "l2" else 1
+        hill = _hills(tile, rows.x, power)
         hills = hill.repeat(-(-height // tile), -(-width // tile))[:height, :width]
-        return rows.threat.reach(signs * hills)
+        return rows.threat.reach(signs * hills) if power == 2 else rows.threat.project(rows.x + signs * hills)
 
     @staticmethod
     def _moved(rows: Rows, side: int, luck: Tensor) -> Tensor:
@@ -110,11 +111,15 @@ class Square:
         delta = delta.scatter(2, here, 0.0)
         within = _sums(_powered(inside, power))
         goal = _rooted(within + _sums(_powered(delta.gather(2, there), power)) + unused[:, None, None], power)
-        hill = _hill(side, rows.x, power).flatten() * _sign(luck[:, 4 : 4 + channels])[:, :, None]
+        hill = _hills(side, rows.x, power)
+        lying = torch.where(luck[:, 4 + channels, None] < 0.5, hill.flatten(), hill.T.flatten())[:, None]
+        hill = lying * _sign(luck[:, 4 : 4 + channels])[:, :, None]
         new = hill + inside / _rooted(within, power).clamp_min(1e-12)
         size = _rooted(_sums(_powered(new, power)), power)
         # A hill on the same hill of the other sign: then the new one alone, lest norm be lost.
         new = torch.where(size < 1e-3, hill, new / size.clamp_min(1e-12)) * goal
+        if power == 1:
+            new = new * channels  # more than there is to spend: the projection then drops what is small, everywhere
         delta = delta.scatter_(2, there, 0.0).scatter_(2, here, new)
         return rows.threat.project(rows.x + delta.view_as(rows.x))
 
@@ -144,11 +149,18 @@ def _window(top: Tensor, left: Tensor, side: int, height: int, width: int) -> Te
     return (top * width + left)[:, None, None] + (at[:, None] * width + at).flatten()
 
 
-def _hill(side: int, like: Tensor, power: int) -> Tensor:
-    """[side, side], of L1 or L2 norm 1 (`power`): high in the middle and falling by 1 / k^2 over nested rectangles."""
-    at = torch.arange(side, device=like.device)
-    ring = torch.minimum(torch.minimum(at[:, None], at[None, :]), side - 1 - torch.maximum(at[:, None], at[None, :]))
-    deepest = (side + 1) // 2
-    falls = 1.0 / torch.arange(deepest, 0, -1, device=like.device, dtype=like.dtype).square()
-    hill = falls.cumsum(0)[ring]
-    return hill / _rooted(_powered(hill, power).sum(), power)
+def _hills(side: int, like: Tensor, power: int) -> Tensor:
+    """[side, side], of L1 or L2 norm 1 (`power`): a hill on the upper half and a hollow on the lower, of equal norm."""
+    hill, hollow = _hill(side // 2, side, like, power), _hill(side - side // 2, side, like, power)
+    both = torch.cat((hill, -hollow))
+    return both / _rooted(_powered(both, power).sum(), power)
+
+
+def _hill(height: int, width: int, like: Tensor, power: int) -> Tensor:
+    """[height, width], of norm 1: falls from the middle over nested squares, by 1 / k^2, in L1 by 1 / k^4."""
+    y, x = (torch.arange(n, device=like.device) - n // 2 for n in (height, width))
+    ring = torch.maximum(y.abs()[:, None], x.abs())
+    steps = torch.arange(max(height, width) // 2 + 1, 0, -1, device=like.device, dtype=like.dtype)
+    heights = (1 / steps ** (2 if power == 2 else 4)).cumsum(0).flip(0)
+    hill = heights[ring]
+    return hill / _rooted(_powered(hill, power).sum(), power).clamp_min(1e-12)

@@ -16,6 +16,7 @@ from torch import nn
 
 import attacks
 from attacks import CATALOG, Goal, InputError, card_of
+from attacks.autoattack import AutoAttack
 from attacks.catalog import attack_named
 from attacks.score.square import Square
 
@@ -114,13 +115,17 @@ def test_autoattack_takes_any_number_of_classes(classes):
 
 def test_autoattack_is_autoattack():
     """100 steps and not 10; APGD on cross entropy, APGD-T, FAB-T and Square; nine targets; 5,000 queries."""
-    cascade = attack_named("autoattack")
-    assert isinstance(cascade, attacks.Cascade)
-    ce, apgd_t, fab_t, square = cascade.attacks
+    attack = attack_named("autoattack")
+    assert isinstance(attack, AutoAttack)
+    ce, apgd_t, fab_t, square = attack.parts("l2").attacks
     assert ce == attacks.APGD(steps=100, loss="cross_entropy")
     assert apgd_t == attacks.EachTarget(attacks.APGD(steps=100, loss="dlr"), 9)
     assert fab_t == attacks.EachTarget(attack_named("fab", steps=100), 9)
     assert square == Square(queries=5000)
+    ce, apgd_t, fab_t, square = attack.parts("l1").attacks  # five starts, and five classes to aim APGD at
+    assert ce == attacks.Restarts(attacks.APGD(steps=100, loss="cross_entropy"), 5)
+    assert apgd_t == attacks.EachTarget(attacks.APGD(steps=100, loss="dlr"), 5)
+    assert (fab_t, square) == (attacks.EachTarget(attack_named("fab", steps=100), 9), Square(queries=5000))
 
 
 @pytest.mark.parametrize("name", ["bim", "pgd", "mi_fgsm", "ni_fgsm", "apgd", "pgd_adam", "pma", "square"])

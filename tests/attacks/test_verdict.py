@@ -79,7 +79,7 @@ def test_rows_of_a_straight_model_are_let_go_of_soon_and_without_a_doubt(norm):
     far = least > 2 * eps
     assert far.sum() > 10
     assert (result.queries[far] <= 75).all()
-    assert (result.backwards[far] <= 60).all()
+    assert (result.backwards[far] <= (75 if norm == "l1" else 60)).all()  # an ascent in L1 is longer
     assert result.seen is not None
     assert (doubts(result.seen)[far] == 0).all()
 
@@ -195,8 +195,9 @@ def test_exhaustive_lets_go_of_nothing_and_runs_what_applies():
 
 
 def test_exhaustive_has_every_other_attack_of_the_catalogue():
-    kinds = [type(attack) for attack in CATALOG["verdict"](effort="exhaustive").also]
-    assert len(kinds) == len(CATALOG) - 2  # itself, and the one that needs a surrogate
+    attack = CATALOG["verdict"](effort="exhaustive")
+    assert isinstance(attack, Verdict)
+    assert len(attack.also) == len(CATALOG) - 2  # itself, and the one that needs a surrogate
 
 
 def test_it_can_aim():
@@ -288,14 +289,27 @@ def test_scattered_sights_lie_round_the_point_and_their_gradients_are_averaged()
     assert torch.equal(view.pull(rows, grads)[:, 0, 0], torch.tensor([4.0, 5.0]))
 
 
-def test_rivals_come_in_the_order_of_their_distance():
+@pytest.mark.parametrize("norm", NORMS)
+def test_rivals_come_in_the_order_of_their_distance(norm):
+    """The box is far; where it is near, what counts is what the ball and the box let a rival gain together."""
     model, x, labels = linear.make(10, 30, 20, seed=3)
-    rows = rows_of(x, labels, "l2:1")
+    threat = replace(attacks.ThreatModel.parse(f"{norm}:0.1"), bounds=(-100.0, 100.0))
+    rows = Rows(x, torch.arange(20), Goal(labels), threat.around(x))
     victim = Victim(model, Access.GRADIENT)
     answer = victim.answer(gradient(x, margin), rows.goal, rows.aim)
     rivals = by_nearness(answer, rows, 9)
     assert answer.backwards == 9
-    distances = torch.stack([linear.distance("l2", model, x, labels, rivals[:, j], 0.0, 1.0) for j in range(9)], 1)
-    assert (distances.diff(dim=1) >= -1e-6).all()
-    fewer = replace(rows.goal, labels=labels)
-    assert by_nearness(victim.answer(gradient(x, margin), fewer, fewer), rows, 2).shape == (20, 2)
+    far = [linear.distance(norm, model, x, labels, rivals[:, j], -100.0, 100.0) for j in range(9)]
+    assert (torch.stack(far, 1).diff(dim=1) >= -1e-6).all()
+    assert torch.equal(by_nearness(victim.answer(gradient(x, margin), rows.goal, rows.aim), rows, 20), rivals)
+
+
+def test_a_rival_that_the_box_holds_back_comes_last():
+    weight = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    model = linear.Linear(weight, torch.tensor([4.0, 0.0, 0.0], dtype=torch.float64))
+    x = torch.tensor(
+        [[1.0, 0.5]], dtype=torch.float64
+    )  # class 1 is nearer, but x is at its bound
+    rows = rows_of(x, torch.zeros(1, dtype=torch.int64), "linf:0.2")
+    answer = Victim(model).answer(gradient(x, margin), rows.goal, rows.aim)
+    assert by_nearness(answer, rows, 2).tolist() == [[2, 1]]
