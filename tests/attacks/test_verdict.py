@@ -307,9 +307,7 @@ def test_rivals_come_in_the_order_of_their_distance(norm):
 def test_a_rival_that_the_box_holds_back_comes_last():
     weight = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     model = linear.Linear(weight, torch.tensor([4.0, 0.0, 0.0], dtype=torch.float64))
-    x = torch.tensor(
-        [[1.0, 0.5]], dtype=torch.float64
-    )  # class 1 is nearer, but x is at its bound
+    x = torch.tensor([[1.0, 0.5]], dtype=torch.float64)  # class 1 is nearer, but x is at its bound
     rows = rows_of(x, torch.zeros(1, dtype=torch.int64), "linf:0.2")
     answer = Victim(model).answer(gradient(x, margin), rows.goal, rows.aim)
     assert by_nearness(answer, rows, 2).tolist() == [[2, 1]]
