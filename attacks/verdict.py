@@ -220,7 +220,7 @@ def _out_of_reach(rows: Rows, beyond: float) -> Tensor:
     return ~_suspect(rows) & (seen.kept.clamp_max(1.0) * seen.gap > beyond)
 
 
-def _may_fall(rows: Rows, rounds: int) -> Tensor:
+def _may_fall(rows: Rows, rounds: float) -> Tensor:
     """[b] bool: what is left of the way is no more than another round may bring, after so many."""
     seen = rows.trace.seen
     crooked = torch.maximum(1 - seen.kept, seen.missed).nan_to_num(1.0).clamp(0.0, 1.0)
