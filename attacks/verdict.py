@@ -27,13 +27,14 @@ Effort = Literal["quick", "standard", "exhaustive"]
 
 QUICK, LOOK, ROUND = (11, 8), (10, 30), (12, 30)  # steps of an ascent; in L1
 RIVALS = 9  # wrong classes that are ranked by how near they are
-SPREAD = (0.03, 0.15)  # of the way to the boundary, between two rounds' ends: of a straight model, and of a crooked one
-PATIENCE = 20.0  # spreads that one more round may bring, over the number of rounds made
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
 HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
+LONG = 60  # steps of a long ascent
+LONG_PLAN = ((0, 0.15), (None, 0.05))  # to which of the nearest rivals, and for rows with how much of the way left
+CHANCE = 8.0  # times the distance of the two best ends: what another ascent may bring
 PROBE = 12  # queries without gradients, after three rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
-HOPE = 4.0  # of what the last doubling of the queries gained: what the next may
+HOPE = 1.0  # of what the last doubling of the queries gained: what the next may
 FIRST_STOP = 64  # queries, until it is first asked how much they gain
 SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
 CLOSE = 0.1  # of the way to the boundary
@@ -48,6 +49,7 @@ class Stage(IntEnum):
     SCATTERED = 3  # ascents along mean gradients
     SEARCH = 4  # no gradients
     CATALOGUE = 5  # every other attack that applies
+    LONG = 6  # after the rounds, a long ascent; the numbers are those of saved audits
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,9 @@ class Verdict:
     """Short ascents of the margin from far-off starts, towards the nearest rivals in turn, while a row may yet fall.
 
     effort: "quick" is one ascent from the input: 13 forwards, 11 gradients. "standard" lets go of a row once its best
-        point is further from the boundary than another round is likely to bring it; how far that is depends on how
-        straight the model is, which shows in what its gradients promise and the steps bring. Rows on which gradients
-        cannot be trusted go on to a search without them, for as long as it pays. "exhaustive" lets go of nothing, and
-        then runs `also`.
+        point is far from the boundary and two ascents have ended there; rows that are near get long ascents, rows whose
+        ascents end in different places get mean gradients. Rows on which gradients cannot be trusted go on to a search
+        without them, for as long as it pays. "exhaustive" lets go of nothing, and then runs `also`.
     rounds, queries: at most so many ascents, and queries of the search without gradients.
     also: attacks; those that are not made for the threat, the goal or the inputs are left out.
 
@@ -67,7 +68,7 @@ class Verdict:
     """
 
     effort: Effort = "standard"
-    rounds: int = 16
+    rounds: int = 5
     queries: int = 4000
     also: tuple[Attack, ...] = ()
 
@@ -87,7 +88,7 @@ class Verdict:
         if self.effort == "quick":
             return
         yield from self._rounds(rows)
-        self._let_go(rows, ~_suspect(rows) & ~_may_fall(rows, self.rounds))
+        yield from self._long(rows)
         yield from self._scattered(rows)
         yield from self._without_gradients(rows)
         yield from self._catalogue(rows)
@@ -99,27 +100,38 @@ class Verdict:
         yield from _ascent(rows, at_input, *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
+        """Ascents from far off, towards one rival after the other."""
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
             rows.rivals = by_nearness(answer, rows, RIVALS)
+        rows.ends = torch.stack([rows.trace.seen.lead] * 2, 1) - torch.inf
         for number, (start, rival) in zip(range(1, self.rounds + 1), cycle(PLAN), strict=False):
-            if rival is not None and not rows.goal.targeted:
-                towards = rows.rivals[:, min(rival, rows.rivals.shape[1] - 1)]
-                rows.aim = Goal(towards, targeted=True, versus=rows.goal.labels)
-            yield from _ascent(rows, start, *ROUND).search(rows)
-            rows.aim = rows.goal
+            yield from _towards(rows, rival, _ascent(rows, start, *ROUND))
             if number == 1:
                 self._let_go(rows, _out_of_reach(rows, BEYOND[1]))
             if number == 3:
                 yield from _probe(rows)
             if number >= 3:
-                self._let_go(rows, ~_suspect(rows) & ~_may_fall(rows, number))
+                self._let_go(rows, ~_suspect(rows) & ~_near(rows, LONG_PLAN[0][1]) & ~_open(rows))
+
+    def _long(self, rows: Rows) -> Search:
+        """Ascents that adapt their steps to what they find, and so end higher than short ones."""
+        for rival, near in LONG_PLAN:
+            self._let_go(rows, ~_suspect(rows) & ~_near(rows, near) & ~_open(rows))
+            _enter(rows, Stage.LONG)
+            yield from _towards(rows, rival, APGD(LONG, "margin", at_random))
+        self._let_go(rows, ~_suspect(rows) & ~_open(rows))
 
     def _scattered(self, rows: Rows) -> Search:
+        """Along mean gradients, which lead over what is rough; twice where the model is random, and no further."""
         _enter(rows, Stage.SCATTERED)
-        yield from replace(DENSE, start=at_input, steps=10, views=(Scattered(),)).search(rows)
+        yield from SCATTERED.search(rows)
+        self._let_go(rows, ~_suspect(rows))
+        if has(doubts(rows.trace.seen), Doubt.RANDOM).any():
+            yield from SCATTERED.search(rows)
+            self._let_go(rows, has(doubts(rows.trace.seen), Doubt.RANDOM))
 
     def _without_gradients(self, rows: Rows) -> Search:
         """For as long as what the last doubling of the queries gained lets hope for the rest of the way."""
@@ -162,6 +174,18 @@ def _ascent(rows: Rows, start: Start, steps: int, sparse: int) -> Attack:
 
 
 DENSE = GradientAscent("margin", Steepest(), share=1.0, schedule="cosine")
+SCATTERED = replace(DENSE, steps=10, views=(Scattered(copies=4),))
+
+
+def _towards(rows: Rows, rival: int | None, ascent: Attack) -> Search:
+    """To one of the nearest rivals, or to whichever is ahead. The two largest leads [b, 2] ended at are kept."""
+    if rival is not None and not rows.goal.targeted:
+        towards = rows.rivals[:, min(rival, rows.rivals.shape[1] - 1)]
+        rows.aim = Goal(towards, targeted=True, versus=rows.goal.labels)
+    rows.trace.peak = torch.full_like(rows.trace.peak, -torch.inf)
+    yield from ascent.search(rows)
+    rows.ends = torch.cat([rows.ends, rows.trace.peak[:, None]], 1).topk(2).values
+    rows.aim = rows.goal
 
 
 def _beside(rows: Rows) -> Tensor:
@@ -220,12 +244,15 @@ def _out_of_reach(rows: Rows, beyond: float) -> Tensor:
     return ~_suspect(rows) & (seen.kept.clamp_max(1.0) * seen.gap > beyond)
 
 
-def _may_fall(rows: Rows, rounds: float) -> Tensor:
-    """[b] bool: what is left of the way is no more than another round may bring, after so many."""
-    seen = rows.trace.seen
-    crooked = torch.maximum(1 - seen.kept, seen.missed).nan_to_num(1.0).clamp(0.0, 1.0)
-    rounds = rounds * (ROUND[1] / ROUND[0] if rows.threat.norm.name == "l1" else 1)
-    return -seen.lead < -seen.first * (SPREAD[0] + SPREAD[1] * crooked) * PATIENCE / rounds
+def _near(rows: Rows, near: float) -> Tensor:
+    """[b] bool: no more than that share is left of the way to the boundary."""
+    return rows.trace.seen.lead > near * rows.trace.seen.first
+
+
+def _open(rows: Rows) -> Tensor:
+    """[b] bool: no two ascents ended near the best point, and the boundary is not far beyond: another may reach it."""
+    best, second = rows.ends.unbind(1)
+    return -best < CHANCE * (best - second)
 
 
 def _enter(rows: Rows, stage: Stage) -> None:
