@@ -139,6 +139,12 @@ def pixels(image: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> np.nd
     return np.round(255 * np.clip((image - low) / (high - low), 0, 1)).astype(np.uint8)
 
 
+def shown(x: np.ndarray) -> np.ndarray:
+    """[n, H, W] or [n, H, W, 3] uint8, of images [n, C, H, W] in [0, 1]: of other than grey and rgb what can be shown."""
+    colours = x[:, :3] if x.shape[1] >= 3 else x[:, :1]
+    return np.stack([image for one in colours if (image := pixels(one)) is not None])
+
+
 def amplified(x: np.ndarray, x_adv: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[np.ndarray, float]:
     """The perturbation about mid-grey, and by how much it was multiplied so that its largest entry is just not cut."""
     low, high = bounds

@@ -125,7 +125,7 @@ def contents(run: SavedRun) -> Page:
         losses=_losses(run),
         copies=_copies(run),
         theory=None,
-        warnings=[str(each) for each in run.warnings],
+        warnings=run.warned,
         command=run.about.get("command", ""),
         config=[(name.replace("_", " "), _said(value)) for name, value in run.config.items()],
         facts=_facts(run),
@@ -221,11 +221,7 @@ def _samples_note(run: SavedRun) -> str:
 
 
 def _sheet(x: np.ndarray, columns: int, alt: str) -> Picture:
-    return Picture(figures.png(figures.sheet(_pixels(x), columns)), alt, "", "")
-
-
-def _pixels(x: np.ndarray) -> np.ndarray:
-    return np.stack([image for one in x if (image := figures.pixels(one)) is not None])
+    return Picture(figures.png(figures.sheet(figures.shown(x), columns)), alt, "", "")
 
 
 def _centres(run: SavedRun) -> np.ndarray:
@@ -375,23 +371,20 @@ def _copies(run: SavedRun) -> Copies | None:
     kept = run.pictures
     if not _is_images(run) or "near" not in kept:
         return None
+    columns = (kept["copied"], kept["near"], kept["copied_distance"])
     pairs = [
-        Pair(
-            Picture(figures.png(_pixels(kept["x"][[k]])[0]), "A sample", "sample", ""),
-            Picture(
-                figures.png(_pixels(near[None])[0]),
-                "The nearest training image",
-                "nearest",
-                words.number(float(kept["distance"][k])),
-            ),
-        )
-        for k, near in zip(kept["near_of"], kept["near"], strict=True)
+        Pair(_single(copied, "A sample", ""), _single(near, "The nearest training image", words.number(float(apart))))
+        for copied, near, apart in zip(*columns, strict=True)
     ]
     return Copies(pairs, _copies_told(run), _distances(kept))
 
 
+def _single(x: np.ndarray, alt: str, detail: str) -> Picture:
+    return Picture(figures.png(figures.shown(x[None])[0]), alt, "", detail)
+
+
 def _copies_told(run: SavedRun) -> list[str]:
-    kept, threshold = run.pictures, None
+    kept = run.pictures
     real, own = kept["real_distance"], kept["distance"]
     threshold = float(np.quantile(real, 0.01))
     closer = int((own < threshold).sum())

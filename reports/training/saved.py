@@ -1,5 +1,6 @@
 """What does a training run leave in its folder, and how is it read again, without running or making a network?"""
 
+import io
 import json
 import re
 from dataclasses import dataclass, field
@@ -8,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from advgan.checkpoint import write
 from attacks.errors import InputError
-from reports.disk import replacing
 
 FORMAT = 1
 RUN, ABOUT, PICTURES, PAGE, SAMPLES = "run.json", "about.json", "pictures.npz", "report.html", "samples"
@@ -23,7 +24,7 @@ class SavedRun:
     config: dict[str, Any]  # everything that decides the result
     measures: dict[str, float]  # the last values; empty before the end
     history: list[dict[str, Any]]  # the same with their "step", and the losses, through training
-    warnings: list[str]
+    warnings: list[dict[str, Any]]  # "step", "what", "remedy"
     about: dict[str, Any] = field(default_factory=dict)  # data, command, versions: what the command knows
     samples: dict[int, np.ndarray] = field(default_factory=dict)  # step -> [n, ...] of the same noise, images in [0, 1]
     pictures: dict[str, np.ndarray] = field(default_factory=dict)  # what the page shows of the finished generator
@@ -37,12 +38,17 @@ class SavedRun:
             folder=folder,
             config=run.get("config", {}),
             measures=run.get("measures", {}),
-            history=run.get("history", []),
+            history=[{**row, **row.get("measures", {})} for row in run.get("history", [])],
             warnings=run.get("warnings", []),
             about=read_json(folder, ABOUT) if (folder / ABOUT).is_file() else {},
             samples=_samples(folder / SAMPLES),
             pictures=_arrays(folder / PICTURES) if (folder / PICTURES).is_file() else {},
         )
+
+    @property
+    def warned(self) -> list[str]:
+        """The warnings as sentences."""
+        return [f"{each['what']} {each.get('remedy', '')}".strip() for each in self.warnings]
 
     @property
     def step(self) -> int:
@@ -77,15 +83,19 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def write_json(folder: Path, name: str, told: dict[str, Any]) -> None:
-    """Written whole or not at all."""
-    text = json.dumps({"format": FORMAT, **told}, indent=2, ensure_ascii=False) + "\n"
-    with replacing(folder / name) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(folder, name, json.dumps({"format": FORMAT, **told}, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(folder: Path, name: str, text: str) -> None:
+    """Whole or not at all."""
+    write(folder / name, text.encode())
 
 
 def write_pictures(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    with replacing(folder / PICTURES) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    """The arrays of the finished generator that the page shows, whole or not at all."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    write(folder / PICTURES, file.getvalue())
 
 
 def _samples(folder: Path) -> dict[int, np.ndarray]:

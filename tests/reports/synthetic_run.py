@@ -32,8 +32,8 @@ def write(folder: Path, *, warnings: tuple[str, ...] = (), finished: bool = True
     saved.write_json(folder, saved.ABOUT, about("digits", (1, 8, 8), [str(k) for k in range(10)]))
     if finished:
         distance = noise.gamma(9, 0.2, 240)
-        nearest = np.argsort(distance)[:12]
-        pictures = {"x": x, "y": y, "near": real[:12], "near_of": nearest, "distance": distance}
+        pictures = {"x": x, "y": y, "copied": x[:12], "near": real[:12], "copied_distance": np.sort(distance)[:12]}
+        pictures |= {"distance": distance}
         saved.write_pictures(folder, {**pictures, "real_distance": noise.gamma(9, 0.19, 600)})
     return SavedRun.load(folder)
 
@@ -84,4 +84,8 @@ def _begin(
         "steps": STEPS, "batch": 64, "lr": 2e-4, "betas": [0.0, 0.99], "seed": 0, "conditional": conditional,
     }  # fmt: skip
     told = {"format": 1, "config": config, "measures": measures if finished else {}, "history": history}
-    (folder / "run.json").write_text(json.dumps({**told, "warnings": list(warnings)}))
+    (folder / "run.json").write_text(
+        json.dumps(
+            {**told, "warnings": [{"kind": "one_mode", "step": 400, "what": text, "remedy": ""} for text in warnings]}
+        )
+    )

@@ -1,0 +1,90 @@
+"""What may be asked of a training run, what is usual for which data, and what is typed to get the run again?"""
+
+import shlex
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from advgan.recipe import Recipe
+from advgan.schedules import Schedule
+from attacks.errors import InputError
+
+SYNTHETIC = ("ring", "grid", "gaussian-1d")
+USUAL: dict[str, dict[str, Any]] = {
+    "digits": {"network": "dcgan", "steps": 4000},
+    "images": {"network": "dcgan", "steps": 20_000},
+    "ring": {"network": "mlp", "steps": 10_000},
+    "grid": {"network": "mlp", "steps": 10_000},
+    "gaussian-1d": {"network": "mlp", "steps": 5000},
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command's options, JSON-able. `recipe`: the fields that were named, others are the usual ones."""
+
+    data: str = "digits"
+    conditional: bool | None = None  # None: where the data have labels
+    image_size: int | None = None
+    data_root: str | None = None
+    judge: str | None = None
+    weights: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "Asked":
+        """From what `described` gave."""
+        return cls(**{each.name: told[each.name] for each in fields(cls) if each.name in told})
+
+    def described(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def but(self, named: dict[str, Any], recipe: dict[str, Any]) -> "Asked":
+        """With other options where they are not None."""
+        given = {name: value for name, value in named.items() if value is not None}
+        return Asked(**{**asdict(self), **given, "recipe": {**self.recipe, **_given(recipe)}})
+
+    def make_recipe(self, conditional: bool) -> Recipe:
+        """InputError for options that no recipe has."""
+        usual = USUAL.get(self.data, USUAL["images"])
+        return Recipe.of({**usual, **self.recipe, "conditional": conditional})
+
+    def command(self, out: str) -> str:
+        """One option a line."""
+        lines = ["advgan train gan", f"--data {shlex.quote(self.data)}"]
+        lines += [] if self.conditional is None else ["--conditional" if self.conditional else "--unconditional"]
+        for name in ("image_size", "data_root", "judge", "weights"):
+            value = getattr(self, name)
+            lines += [] if value is None else [f"--{name.replace('_', '-')} {shlex.quote(str(value))}"]
+        told = {**self.recipe}
+        if "penalty_weight" in told:
+            told["penalty"] = f"{told.get('penalty', Recipe.penalty)}:{told.pop('penalty_weight')['start']:g}"
+        lines += [f"--{name} {shlex.quote(str(_plain(value)))}" for name, value in told.items()]
+        return " \\\n  ".join([*lines, f"--out {shlex.quote(out)}"])
+
+
+def penalty_from_text(text: str | None) -> dict[str, Any]:
+    """`r1r2` or `r1r2:0.1`, a penalty and its weight, as fields of a recipe."""
+    if text is None:
+        return {}
+    name, colon, weight = text.partition(":")
+    if not colon:
+        return {"penalty": name}
+    try:
+        value = float(weight)
+    except ValueError:
+        raise InputError(
+            f"--penalty {text}: {weight!r} is no weight. Write NAME or NAME:WEIGHT, say r1r2:0.1."
+        ) from None
+    if value < 0:
+        raise InputError(
+            f"--penalty {text}: a weight of {value:g} would reward what a penalty is against. Take 0 or more."
+        )
+    return {"penalty": name, "penalty_weight": asdict(Schedule(value))}
+
+
+def _given(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in recipe.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    return value["start"] if isinstance(value, dict) else value
