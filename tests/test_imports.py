@@ -27,6 +27,13 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.api"},
     {"attacks.certify", "attacks.smoothing"},
     {"attacks"},  # the public face
+    {"advgan.objectives", "advgan.penalties", "advgan.theory"},
+    {"advgan.objectives", "advgan.penalties", "advgan.networks", "advgan.schedules", "advgan.processes"},
+    {"advgan.recipe", "advgan.health", "advgan.train"},
+    {"advgan.checkpoint", "advgan.samples"},
+    {"advgan.run"},
+    {"advgan.table"},
+    {"advgan.fit"},
     {"advgan"},
     {"reports.words", "reports.answers", "reports.zoo"},
     {"reports.sources"},
