@@ -27,6 +27,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.api"},
     {"attacks.certify", "attacks.smoothing"},
     {"attacks"},  # the public face
+    {"advgan.networks"},
     {"advgan"},
     {"reports.words", "reports.answers", "reports.zoo"},
     {"reports.sources"},
