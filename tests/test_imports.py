@@ -33,7 +33,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan.checkpoint", "advgan.samples"},
     {"advgan.run"},
     {"advgan.table"},
-    {"advgan.fit"},
+    {"advgan.fit", "advgan.sample"},
     {"advgan"},
     {"reports.words", "reports.answers", "reports.zoo"},
     {"reports.sources"},
@@ -46,6 +46,8 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.record"},  # the last page of a record is the report itself
     {"reports.gallery"},
     {"reports.audit"},
+    {"reports.training"},
+    {"reports.cli_train"},
     {"reports.cli"},
     {"reports"},
 ]
