@@ -179,8 +179,9 @@ def gan(
 
     Example: advgan train gan -d photos --image-size 32 --steps 20000 --out run
     """  # fmt: skip
+    from attacks.errors import InputError
     from reports.training import job
-    from reports.training.asked import penalty_from_text
+    from reports.training.asked import penalty_from_text, rate_checked
 
     named = {
         "data": data,
@@ -199,10 +200,12 @@ def gan(
         "conditioning": conditioning,
         "steps": steps,
         "batch": batch,
-        "lr": None if lr is None else {"start": lr},
+        "lr": rate_checked(lr),
         "precision": precision,
         "seed": seed,
     }
+    if every is not None and every < 1:
+        raise InputError(f"--every is {every}; at least one step is needed between two marks.")
     folder = _folder(out, resume)
     with _Bar() as bar:
         try:

@@ -140,7 +140,7 @@ def pixels(image: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> np.nd
 
 
 def shown(x: np.ndarray) -> np.ndarray:
-    """[n, H, W] or [n, H, W, 3] uint8, of images [n, C, H, W] in [0, 1]: of other than grey and rgb what can be shown."""
+    """[n, H, W] or [n, H, W, 3] uint8, of images [n, C, H, W] in [0, 1]; of 4 channels the first 3, of 2 the first."""
     colours = x[:, :3] if x.shape[1] >= 3 else x[:, :1]
     return np.stack([image for one in colours if (image := pixels(one)) is not None])
 

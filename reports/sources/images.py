@@ -75,10 +75,10 @@ def stacked(pictures: Iterable[Picture], frame: Frame, batch_size: int) -> Piece
 def load_folder(folder: Path, *, image_size: int | None = None, labelled: bool = True) -> Dataset:
     """A folder with one folder of images per class; labels count the classes in the order of their names.
 
-    Unless `labelled`, all images are of one class, wherever in the folder they are. Examples are taken in turn from the classes, so that the first ones are spread over all of them.
+    Unless `labelled`, all images are of one class, wherever in the folder they are. Examples are taken in turn from the
+    classes, so that the first ones are spread over all of them.
     """
-    inside = (entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    classes = sorted(inside) if labelled else [""]
+    classes = _folders(folder) if labelled else [""]
     files = [_image_files(folder / name) for name in classes]
     count = sum(map(len, files))
     if count == 0:
@@ -103,6 +103,10 @@ def load_folder(folder: Path, *, image_size: int | None = None, labelled: bool =
         return stacked(itertools.islice(pictures(), examples), frame, batch_size)
 
     return Dataset(str(folder), classes, frame.shape, count, read)
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _image_files(folder: Path) -> list[str]:

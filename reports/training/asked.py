@@ -1,11 +1,11 @@
 """What may be asked of a training run, what is usual for which data, and what is typed to get the run again?"""
 
+import math
 import shlex
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from advgan.recipe import Recipe
-from advgan.schedules import Schedule
 from attacks.errors import InputError
 
 SYNTHETIC = ("ring", "grid", "gaussian-1d")
@@ -57,8 +57,8 @@ class Asked:
             lines += [] if value is None else [f"--{name.replace('_', '-')} {shlex.quote(str(value))}"]
         told = {**self.recipe}
         if "penalty_weight" in told:
-            told["penalty"] = f"{told.get('penalty', Recipe.penalty)}:{told.pop('penalty_weight')['start']:g}"
-        lines += [f"--{name} {shlex.quote(str(_plain(value)))}" for name, value in told.items()]
+            told["penalty"] = f"{told.get('penalty', Recipe.penalty)}:{told.pop('penalty_weight'):g}"
+        lines += [f"--{name} {shlex.quote(str(value))}" for name, value in told.items()]
         return " \\\n  ".join([*lines, f"--out {shlex.quote(out)}"])
 
 
@@ -79,12 +79,15 @@ def penalty_from_text(text: str | None) -> dict[str, Any]:
         raise InputError(
             f"--penalty {text}: a weight of {value:g} would reward what a penalty is against. Take 0 or more."
         )
-    return {"penalty": name, "penalty_weight": asdict(Schedule(value))}
+    return {"penalty": name, "penalty_weight": value}
+
+
+def rate_checked(lr: float | None) -> float | None:
+    """InputError unless it is a learning rate, or none was named."""
+    if lr is not None and not 0 < lr < math.inf:
+        raise InputError(f"--lr is {lr:g}; a learning rate is a finite number above 0, say 0.0002.")
+    return lr
 
 
 def _given(recipe: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in recipe.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    return value["start"] if isinstance(value, dict) else value

@@ -30,6 +30,8 @@ def draw(
     """Writes n samples and returns the files. InputError for what cannot be drawn or written, before anything is."""
     if n < 1:
         raise InputError(f"--n is {n}; at least one sample is needed.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed is {seed}; it must be within 0 and {2**32 - 1}.")
     files = [file for file in (picture, npz) if file is not None]
     for file, ending in ((picture, ".png"), (npz, ".npz")):
         if file is not None:

@@ -66,7 +66,7 @@ class Images:
     def measure(self, run: Run, critic: nn.Module) -> dict[str, float]:
         """At the end all of it, with the same of the images held out as "real_..."; on the way what is quick."""
         x = self._drawn(run)
-        found = {"samples": float(len(x)), **self._recognised(x)}
+        found = {"samples": float(len(x)), "reference": float(len(self._real)), **self._recognised(x)}
         if run.step < run.recipe.steps:
             return found | {"frechet": self._frechet(x)}
         held = unit(self.material.held_out.x[:MOST])

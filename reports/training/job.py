@@ -1,11 +1,14 @@
 """How does a training run go, from what was asked for to the page?"""
 
 import errno
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from advgan.fit import fit
+from advgan.health import DivergedError
 from attacks.errors import InputError
 from reports.audit import device_named
 from reports.provenance import versions
@@ -38,18 +41,31 @@ def train(
     asked = (_asked_before(folder) if resume else Asked()).but(named, recipe)
     subject = subject_of(asked)
     job = _Job(folder, asked, subject, str(place), show)
-    try:
-        job.go(resume, every)
-    except OSError as error:
-        if error.errno in FULL and (folder / saved.RUN).is_file():
-            raise InputError(
-                f"The disk is full; what was saved of the run before is whole. Free some space, then: "
-                f"advgan train gan --resume {folder}"
-            ) from error
-        raise
-    finally:
+    with _on_a_full_disk(folder):
+        try:
+            job.go(resume, every)
+        except (KeyboardInterrupt, DivergedError):
+            job.write_page()  # of what there is, the warnings above all
+            raise
         job.write_page()
     return SavedRun.load(folder)
+
+
+@contextmanager
+def _on_a_full_disk(folder: Path) -> Iterator[None]:
+    """What was saved of a run is kept; of one that came to nothing, nothing is left behind."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        if (folder / saved.RUN).is_file():
+            raise InputError(
+                "The disk is full; what was saved of the run before is whole. Free some space, then: "
+                f"advgan train gan --resume {folder}"
+            ) from error
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 class _Job:
@@ -74,7 +90,6 @@ class _Job:
     def progress(self, step: int, row: dict[str, Any]) -> None:
         if not self.told:  # not before, so that a folder which fit refuses stays as it was
             self.write_about()
-            self.told = True
         if self.show:
             self.show(step, self.recipe.steps, row)
 
@@ -88,10 +103,13 @@ class _Job:
             "versions": versions(),
         }
         saved.write_json(self.folder, saved.ABOUT, about)
+        self.told = True
 
     def write_page(self) -> None:
         """Of whatever there is; nothing where fit wrote nothing."""
-        if self.told:
+        if (self.folder / saved.RUN).is_file():
+            if not self.told:
+                self.write_about()
             saved.write_text(self.folder, saved.PAGE, page.page(SavedRun.load(self.folder)))
 
 

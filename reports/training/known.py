@@ -1,2 +1,5 @@
 """STUB"""
-def known(asked): raise NotImplementedError
+
+
+def known(asked):
+    raise NotImplementedError

@@ -15,9 +15,17 @@ class Measure:
     meaning: str
     headline: Callable[[Measures], str]  # what it says where it is the foremost measure of a run
     level: tuple[str, float] | None = None  # what a perfect generator gets
+    of: str = "samples"  # or "reference": what a share is a share of; the measure of that name is their number
 
     def said(self, value: float) -> str:
         return words.share(value) if self.kind == "share" else words.number(value)
+
+
+def counted(name: str, measures: Measures) -> str:
+    """ "578 of 599"; empty where it is no share, or nobody knows of how many."""
+    measure = MEASURES[name]
+    n = int(measures.get(measure.of, 0))
+    return words.of(round(measures[name] * n), n) if measure.kind == "share" and n else ""
 
 
 def told(name: str, measures: Measures) -> str:
@@ -90,6 +98,7 @@ MEASURES = {  # the foremost first: the first that a run has is its headline
         "share",
         "training images within the reach of a sample: how much of the data is generated",
         lambda m: f"{words.share(m['recall'])} of the data within reach of the samples",
+        of="reference",
     ),
     "density": Measure(
         "density",
@@ -102,5 +111,6 @@ MEASURES = {  # the foremost first: the first that a run has is its headline
         "share",
         "training images with a sample within their own reach: how much of the data is generated",
         lambda m: f"{words.share(m['coverage'])} of the data covered",
+        of="reference",
     ),
 }

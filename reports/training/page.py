@@ -13,11 +13,12 @@ from reports import figures, html, words
 from reports.html import Picture
 from reports.training import charts
 from reports.training.charts import Level, Line
-from reports.training.measured import MEASURES, Measure, told
+from reports.training.measured import MEASURES, Measure, counted, told
 from reports.training.saved import SavedRun
 
 TINY = 64  # pixels; smaller pictures are enlarged with hard edges
 SHOWN = 12  # samples of a class, or pairs of neighbours
+ACROSS = 10  # samples at a moment
 MOMENTS = 8  # of training that are shown
 POINTS = 2500
 
@@ -54,7 +55,6 @@ class MeasureRow:
     value: str
     count: str
     real: str  # the same of real data held out; empty where it was not measured
-    share: float | None
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def contents(run: SavedRun) -> Page:
         theory=None,
         warnings=run.warned,
         command=run.about.get("command", ""),
-        config=[(name.replace("_", " "), _said(value)) for name, value in run.config.items()],
+        config=[(name.replace("_", " "), _said(value)) for name, value in run.config.items() if name != "data"],
         facts=_facts(run),
         versions=[(name, str(version)) for name, version in run.about.get("versions", {}).items()],
     )
@@ -147,8 +147,9 @@ def _headline(run: SavedRun) -> Headline:
         )
     warned = words.plural(len(run.warnings), "warning") if run.warnings else ""
     facts = [("steps", f"{run.step:,}"), ("samples seen", f"{run.step * int(run.config.get('batch', 0)):,}")]
+    facts += [("seconds", f"{run.seconds:,.0f}")] if run.seconds else []
     facts += [("training examples", f"{data['training']:,}")] if data.get("training") else []
-    facts += [(MEASURES[name].name, told(name, run.measures)) for name in _foremost(run)[1:4]]
+    facts += [(MEASURES[name].name, told(name, run.measures)) for name in _foremost(run)[1:3]]
     return Headline(_title(run, finished), detail, facts, warned)
 
 
@@ -175,12 +176,12 @@ def _short(value: object) -> str:
 
 
 def _said(value: object) -> str:
+    """A value of the configuration; one that changes through training as its two ends."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} = {_said(each)}" for name, each in value.items()) or words.NOTHING
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_said, value)) or words.NOTHING
+        start, end = value.get("start"), value.get("end")
+        return str(start) if end in (None, start) else f"{start} to {end} ({value.get('shape')})"
     if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
+        return {None: "the usual", True: "yes", False: "no"}[value]
     return str(value)
 
 
@@ -243,10 +244,20 @@ def _moments(run: SavedRun) -> list[Moment]:
 
 
 def _moment(run: SavedRun, step: int) -> Moment:
-    x, name = run.samples[step], f"step {step:,}"
+    x, name = run.samples[step]["x"], f"step {step:,}"
     if _is_points(run):
         return Moment(name, None, _points(x[:POINTS], run, f"step-{step}"))
-    return Moment(name, _sheet(x[:10], 10, f"Samples at {name}") if _is_images(run) else None, None)
+    chosen = _of_each_class(run.samples[step].get("labels"), len(x))
+    return Moment(name, _sheet(x[chosen], len(chosen), f"Samples at {name}") if _is_images(run) else None, None)
+
+
+def _of_each_class(labels: np.ndarray | None, n: int) -> np.ndarray:
+    """Ten places of samples: of each class the first, in order, and further ones where there are fewer classes."""
+    if labels is None:
+        return np.arange(min(n, ACROSS))
+    _, first = np.unique(labels, return_index=True)
+    rest = np.setdiff1d(np.arange(n), first)
+    return np.concatenate([first[:ACROSS], rest[: max(0, ACROSS - len(first))]])
 
 
 # Measures
@@ -257,16 +268,13 @@ def _measures(run: SavedRun) -> list[MeasureRow]:
 
 
 def _measure_row(run: SavedRun, name: str, measure: Measure) -> MeasureRow:
-    real = f"real_{name}"
-    n = int(run.measures.get("samples", 0))
-    value = run.measures[name]
+    real = run.measures.get(f"real_{name}")
     return MeasureRow(
         name=measure.name,
         meaning=measure.meaning,
         value=told(name, run.measures),
-        count=words.of(round(value * n), n) if measure.kind == "share" and n else "",
-        real=measure.said(run.measures[real]) if real in run.measures else "",
-        share=value if measure.kind == "share" else None,
+        count=counted(name, run.measures),
+        real="" if real is None else measure.said(real),
     )
 
 
@@ -319,26 +327,27 @@ def _measured(run: SavedRun, title: str, names: list[str], shares: bool) -> Char
 
 
 def _losses(run: SavedRun) -> list[Chart]:
-    """All other columns of the history: losses together, each other one by itself."""
-    columns = {name for entry in run.history for name, value in entry.items() if isinstance(value, int | float)}
-    known = {"step", "samples", *MEASURES, *(f"real_{name}" for name in MEASURES)}
-    groups = [(title, [name for name in names if name in columns]) for title, names in GROUPS]
-    left = sorted(columns - known - {name for _, names in GROUPS for name in names})
-    groups += [] if any(names for _, names in groups) else [(name.replace("_", " "), [name]) for name in left]
-    return [
-        _chart(title, "", [_over_steps(run, name, NAMES.get(name, name)) for name in names], [], False)
-        for title, names in groups
-        if names
-    ]
+    """What critic and generator did, of what the history has."""
+    charts = []
+    for title, note, names, shares in GAME:
+        drawn = [line for name, called in names.items() if _says((line := _over_steps(run, name, called)))]
+        charts += [_chart(title, note, drawn, [], shares)] if drawn else []
+    return charts
 
 
-GROUPS = [
-    ("Losses", ["critic", "generator", "critic_loss", "generator_loss"]),
-    ("Mean scores", ["real_score", "fake_score", "real", "fake"]),
-    ("Size of the gradients", ["critic_gradient", "generator_gradient", "critic_slope", "generator_slope"]),
+def _says(line: Line) -> bool:
+    return len(line.y) > 1 and any(line.y)
+
+
+GAME = [  # title, note, columns of the history and what they are called, whether they are shares
+    ("Losses", "", {"critic": "critic", "generator": "generator"}, False),
+    ("Mean scores of the critic", "", {"real": "real", "fake": "fake"}, False),
+    ("The critic is right", "share of pairs", {"right": "right"}, True),
+    ("Penalty", "its weight included", {"penalty": "penalty"}, False),
+    ("Gradient of the generator", "root mean square", {"slope": "gradient"}, False),
+    ("Variety of the samples", "1: as far apart as the data", {"spread": "spread"}, False),
+    ("Cross entropy of the classes", "", {"class": "classes"}, False),
 ]
-NAMES = {"real": "real", "fake": "fake", "real_score": "real", "fake_score": "fake"}
-NAMES |= {f"{who}{end}": who for who in ("critic", "generator") for end in ("", "_loss", "_gradient", "_slope")}
 
 
 def _over_steps(run: SavedRun, name: str, called: str) -> Line:

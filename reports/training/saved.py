@@ -25,8 +25,9 @@ class SavedRun:
     measures: dict[str, float]  # the last values; empty before the end
     history: list[dict[str, Any]]  # the same with their "step", and the losses, through training
     warnings: list[dict[str, Any]]  # "step", "what", "remedy"
+    seconds: float = 0.0
     about: dict[str, Any] = field(default_factory=dict)  # data, command, versions: what the command knows
-    samples: dict[int, np.ndarray] = field(default_factory=dict)  # step -> [n, ...] of the same noise, images in [0, 1]
+    samples: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # step -> x [n, ...] of one noise, labels
     pictures: dict[str, np.ndarray] = field(default_factory=dict)  # what the page shows of the finished generator
 
     @classmethod
@@ -37,9 +38,10 @@ class SavedRun:
         return cls(
             folder=folder,
             config=run.get("config", {}),
-            measures=run.get("measures", {}),
-            history=[{**row, **row.get("measures", {})} for row in run.get("history", [])],
+            measures={name: value for name, value in run.get("measures", {}).items() if value is not None},
+            history=run.get("history", []),
             warnings=run.get("warnings", []),
+            seconds=run.get("seconds", 0.0),
             about=read_json(folder, ABOUT) if (folder / ABOUT).is_file() else {},
             samples=_samples(folder / SAMPLES),
             pictures=_arrays(folder / PICTURES) if (folder / PICTURES).is_file() else {},
@@ -60,7 +62,7 @@ class SavedRun:
         """Of one sample; () where nothing says it."""
         told = self.about.get("data", {}).get("shape")
         if told is None and self.samples:
-            told = next(iter(self.samples.values())).shape[1:]
+            told = next(iter(self.samples.values()))["x"].shape[1:]
         return tuple(told or ())
 
 
@@ -98,10 +100,10 @@ def write_pictures(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     write(folder / PICTURES, file.getvalue())
 
 
-def _samples(folder: Path) -> dict[int, np.ndarray]:
-    """{step: x [n, ...]} of the files step-N.npz, in order."""
+def _samples(folder: Path) -> dict[int, dict[str, np.ndarray]]:
+    """{step: arrays} of the files step-N.npz, in order."""
     files = {int(found[1]): file for file in folder.glob("step-*.npz") if (found := re.search(r"-(\d+)$", file.stem))}
-    return {step: _arrays(file)["x"] for step, file in sorted(files.items())}
+    return {step: _arrays(file) for step, file in sorted(files.items())}
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import words
-from reports.training.measured import MEASURES, told
+from reports.training.measured import MEASURES, counted, told
 from reports.training.saved import SavedRun
 
 LINE = {"critic": "critic {:.3f}", "generator": "generator {:.3f}"}
@@ -28,12 +28,11 @@ def table(run: SavedRun) -> Group:
     drawn = Table(title=_title(run), title_justify="left", title_style="bold")
     for head in ("measure", "samples", *(["real"] if has_real else []), "count"):
         drawn.add_column(head, justify="left" if head == "measure" else "right")
-    n = int(run.measures.get("samples", 0))
     for name, measure in MEASURES.items():
         if name in run.measures:
             real = run.measures.get(f"real_{name}")
             said = words.NOTHING if real is None else measure.said(real)
-            count = words.of(round(run.measures[name] * n), n) if measure.kind == "share" and n else words.NOTHING
+            count = counted(name, run.measures) or words.NOTHING
             drawn.add_row(measure.name, told(name, run.measures), *([said] if has_real else []), count)
     return Group(drawn, *(Text(f"warning: {text}", style="yellow") for text in run.warned))
 
