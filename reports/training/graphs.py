@@ -1,0 +1,93 @@
+"""Which lines over the steps of training stand on a run's page: its measures, and how the game went."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from reports import words
+from reports.training import charts
+from reports.training.charts import Level, Line
+from reports.training.measured import MEASURES
+from reports.training.saved import SavedRun
+
+
+@dataclass(frozen=True)
+class Chart:
+    title: str
+    note: str
+    svg: Markup
+    told: str  # the chart in words
+    legend: list[str]
+
+
+PROGRESS = [  # title, measures, whether they are shares
+    ("Recognised", ["recognised"], True),
+    ("Modes found", ["modes"], False),
+    ("On a mode", ["high_quality"], True),
+    ("Reverse KL", ["reverse_kl"], False),
+    ("Jensen–Shannon divergence", ["js"], False),
+    ("Value of the game", ["value"], False),
+    ("Mean answer of the critic", ["critic_mean"], False),
+    ("Fréchet distance", ["frechet"], False),
+]
+GAME = [  # title, note, columns of the history and what they are called, whether they are shares
+    ("Losses", "", {"critic": "critic", "generator": "generator"}, False),
+    ("Mean scores of the critic", "", {"real": "real", "fake": "fake"}, False),
+    ("The critic is right", "share of pairs", {"right": "right"}, True),
+    ("Penalty", "its weight included", {"penalty": "penalty"}, False),
+    ("Gradient of the generator", "root mean square", {"slope": "gradient"}, False),
+    ("Variety of the samples", "1: as far apart as the data", {"spread": "spread"}, False),
+    ("Cross entropy of the classes", "", {"class": "classes"}, False),
+]
+
+
+def progress(run: SavedRun) -> list[Chart]:
+    """A chart for each measure that was taken more than once."""
+    return [drawn for title, names, shares in PROGRESS if (drawn := _measured(run, title, names, shares))]
+
+
+def game(run: SavedRun) -> list[Chart]:
+    """What critic and generator did, of what the history has."""
+    found = []
+    for title, note, names, shares in GAME:
+        drawn = [line for name, called in names.items() if _says(line := _over_steps(run, name, called))]
+        found += [chart(title, note, drawn, shares=shares)] if drawn else []
+    return found
+
+
+def chart(
+    title: str, note: str, drawn: Sequence[Line], *, levels: Sequence[Level] = (), shares: bool = False, x: str = "step"
+) -> Chart:
+    """Lines with what is said of them. levels: dashed; x: what they run over."""
+    key = "".join(letter for letter in title.lower() if letter.isascii() and letter.isalpha())
+    ends = [f"{line.name} ends at {words.number(line.y[-1])}" for line in drawn if len(line.y)]
+    svg = Markup(charts.lines(drawn, key, x=x, levels=levels, shares=shares))
+    return Chart(
+        title, note, svg, f"{title}: {'; '.join(ends)}.", [line.name for line in drawn] if len(drawn) > 1 else []
+    )
+
+
+def _measured(run: SavedRun, title: str, names: list[str], shares: bool) -> Chart | None:
+    drawn = [line for name in names if len((line := _over_steps(run, name, MEASURES[name].name)).x) > 1]
+    if not drawn:
+        return None
+    levels = [Level("real images", run.measures[f"real_{name}"]) for name in names if f"real_{name}" in run.measures]
+    levels += [Level(*level) for name in names if (level := MEASURES[name].level)]
+    note = f"dashed: {', '.join(level.name for level in levels)}" if levels else ""
+    return chart(title, note, drawn, levels=levels, shares=shares)
+
+
+def _over_steps(run: SavedRun, name: str, called: str) -> Line:
+    kept = [(row["step"], row[name]) for row in run.history if _is_number(row.get(name))]
+    return Line(called, [step for step, _ in kept], [value for _, value in kept])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
+
+
+def _says(line: Line) -> bool:
+    """More than one point, and not zero throughout."""
+    return len(line.y) > 1 and any(line.y)
