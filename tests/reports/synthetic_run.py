@@ -4,38 +4,47 @@ import json
 from pathlib import Path
 
 import numpy as np
-from synthetic import examples
 
-from reports.training import saved
+from reports.training import page, saved
 from reports.training.saved import SavedRun
+from tests.reports.synthetic import examples
 
 VERSIONS = {"advgan": "0.1.0", "python": "3.11.7", "torch": "2.15.0", "numpy": "2.4.6"}
 STEPS = 2000
+CLASSES = tuple(str(digit) for digit in range(10))
 
 
-def write(folder: Path, *, warnings: tuple[str, ...] = (), finished: bool = True, conditional: bool = True) -> SavedRun:
-    """A run on images."""
-    x, y = examples(240, (1, 8, 8), 10, seed=1)
-    real, _ = examples(60, (1, 8, 8), 10, seed=2)
+def write(
+    folder: Path,
+    *,
+    warnings: tuple[str, ...] = (),
+    finished: bool = True,
+    conditional: bool = True,
+    shape: tuple[int, ...] = (1, 8, 8),
+    classes: tuple[str, ...] = CLASSES,
+) -> SavedRun:
+    """A run on images, with its page."""
+    x, y = examples(240, shape, len(classes), seed=1)
+    real, _ = examples(60, shape, len(classes), seed=2)
     noise = np.random.default_rng(0)
     last = STEPS if finished else STEPS // 3
     measures = {
-        "samples": 240.0, "reference": 1198.0, "recognised": 0.9625, "frechet": 0.418, "precision": 0.93, "recall": 0.87,
-        "density": 1.07,        "coverage": 0.91, "real_frechet": 0.211, "real_precision": 0.95, "real_recall": 0.94, "real_density": 1.01,
-        "real_coverage": 0.955, "real_recognised": 0.985,
+        "samples": 240.0, "reference": 1198.0, "recognised": 0.9625, "frechet": 0.418, "precision": 0.93,
+        "recall": 0.87, "density": 1.07, "coverage": 0.91, "real_recognised": 0.985, "real_frechet": 0.211,
+        "real_precision": 0.95, "real_recall": 0.94, "real_density": 1.01, "real_coverage": 0.955,
     }  # fmt: skip
     _begin(folder, last, measures, warnings, finished, conditional)
     for step in range(0, last + 1, 200):
         blur = np.float32(1 - step / STEPS)
-        shown = (1 - blur) * x[:10] + blur * noise.random((10, 1, 8, 8), dtype=np.float32)
+        shown = (1 - blur) * x[:10] + blur * noise.random((10, *shape), dtype=np.float32)
         np.savez(folder / "samples" / f"step-{step}.npz", x=shown, labels=y[:10])
-    saved.write_json(folder, saved.ABOUT, about("digits", (1, 8, 8), [str(k) for k in range(10)]))
+    saved.write_json(folder, saved.ABOUT, about("digits", shape, list(classes) if conditional else []))
     if finished:
         distance = noise.gamma(9, 0.2, 240)
         pictures = {"x": x, "y": y, "copied": x[:12], "near": real[:12], "copied_distance": np.sort(distance)[:12]}
         pictures |= {"distance": distance}
         saved.write_pictures(folder, {**pictures, "real_distance": noise.gamma(9, 0.19, 600)})
-    return SavedRun.load(folder)
+    return _with_page(folder)
 
 
 def write_points(folder: Path) -> SavedRun:
@@ -52,7 +61,13 @@ def write_points(folder: Path) -> SavedRun:
     told["data"] |= {"centres": centres.tolist(), "deviation": 0.01, "training": None, "held_out": None}
     saved.write_json(folder, saved.ABOUT, told)
     saved.write_pictures(folder, {"x": centres[noise.integers(0, 8, 2500)] + 0.012 * noise.standard_normal((2500, 2))})
-    return SavedRun.load(folder)
+    return _with_page(folder)
+
+
+def _with_page(folder: Path) -> SavedRun:
+    run = SavedRun.load(folder)
+    (folder / saved.PAGE).write_text(page.page(run), encoding="utf-8")
+    return run
 
 
 def about(name: str, shape: tuple[int, ...], classes: list[str]) -> dict:

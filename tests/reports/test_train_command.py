@@ -353,9 +353,9 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     np.savez(folder / "ok.npz", x=pixels(60), y=np.arange(60) % 3)
     for name, options in (("run", []), ("blind", ["--unconditional"])):
+        command = ["train", "gan", "--data", folder / "ok.npz", *SMALL, *options, "--out", folder / name]
         with pytest.raises(SystemExit) as ended:
-            command = ["--data", folder / "ok.npz", *SMALL, *options, "--out", folder / name]
-            cli.main(["train", "gan", *map(str, command)])
+            cli.main([str(word) for word in command])
         assert not ended.value.code
     return folder
 
