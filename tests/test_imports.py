@@ -36,7 +36,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
         "advgan.processes",
     },
     {"advgan.recipe", "advgan.health", "advgan.train"},
-    {"advgan.checkpoint", "advgan.samples"},
+    {"advgan.checkpoint", "advgan.samples", "advgan.recipes"},
     {"advgan.run"},
     {"advgan.table"},
     {"advgan.fit"},
