@@ -2,20 +2,20 @@
 
 import math
 import shlex
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from advgan import gaussian
 from advgan.recipe import Recipe
+from advgan.recipes import RECIPES
 from attacks.errors import InputError
 
-SYNTHETIC = ("ring", "grid", "gaussian-1d")
-USUAL: dict[str, dict[str, Any]] = {
-    "digits": {"network": "dcgan", "steps": 4000},
-    "images": {"network": "dcgan", "steps": 20_000},
-    "ring": {"network": "mlp", "steps": 10_000},
-    "grid": {"network": "mlp", "steps": 10_000},
-    "gaussian-1d": {"network": "mlp", "steps": 5000},
-}
+KNOWN = ("ring", "grid", "gaussian-1d")
+
+
+def usual(data: str) -> Recipe:
+    """The recipe for data of that name where nothing is said of it."""
+    return gaussian.recipe() if data == "gaussian-1d" else RECIPES.get(data, RECIPES["images"])
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Asked:
 
     def make_recipe(self, conditional: bool) -> Recipe:
         """InputError for options that no recipe has."""
-        usual = USUAL.get(self.data, USUAL["images"])
-        return Recipe.of({**usual, **self.recipe, "conditional": conditional})
+        return replace(usual(self.data), **self.recipe, conditional=conditional)
 
     def command(self, out: str) -> str:
         """One option a line."""
@@ -57,7 +56,7 @@ class Asked:
             lines += [] if value is None else [f"--{name.replace('_', '-')} {shlex.quote(str(value))}"]
         told = {**self.recipe}
         if "penalty_weight" in told:
-            told["penalty"] = f"{told.get('penalty', Recipe.penalty)}:{told.pop('penalty_weight'):g}"
+            told["penalty"] = f"{told.get('penalty', usual(self.data).penalty)}:{told.pop('penalty_weight'):g}"
         lines += [f"--{name} {shlex.quote(str(value))}" for name, value in told.items()]
         return " \\\n  ".join([*lines, f"--out {shlex.quote(out)}"])
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, PathPatch
 from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from reports.figures import INK, LINE, MUTED, PLACEHOLDERS, STYLE, look, svg
 
@@ -29,21 +30,24 @@ class Level:
     y: float
 
 
-def lines(drawn: Sequence[Line], key: str, *, x: str, levels: Sequence[Level] = (), shares: bool = False) -> str:
-    """Lines over x as inline SVG. x: what the axis counts; shares: the heights are shares from 0 to 1."""
+def lines(drawn: Sequence[Line], key: str, *, x: str, levels: Sequence[Level] = (), how: str = "plain") -> str:
+    """Lines over x as inline SVG. x: what the axis counts; how: "plain", "shares" from 0 to 1, or "log"."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 2.9))
-        axes = figure.add_axes((0.115, 0.17, 0.86, 0.77))
+        axes = figure.add_axes((0.115, 0.17, 0.84, 0.77), yscale="log" if how == "log" else "linear")
         for level in levels:
             axes.axhline(level.y, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         for series, line in enumerate(drawn):
             axes.plot(line.x, line.y, clip_on=False, **{**look(series), "linewidth": 1.5})
         axes.set_xlabel(x, labelpad=4)
         axes.margins(x=0)
-        if shares:
+        if how == "shares":
             axes.set(ylim=(0, 1))
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25", "50", "75", "100 %"])
-        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if how == "log":
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else f"{value:g}")
         axes.grid(axis="y", color=LINE, linewidth=0.7)
         axes.set_axisbelow(True)

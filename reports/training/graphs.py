@@ -22,61 +22,69 @@ class Chart:
     legend: list[str]
 
 
-PROGRESS = [  # title, measures, whether they are shares
-    ("Recognised", ["recognised"], True),
-    ("Modes found", ["modes"], False),
-    ("On a mode", ["high_quality"], True),
-    ("Reverse KL", ["reverse_kl"], False),
-    ("Jensen–Shannon divergence", ["js"], False),
-    ("Value of the game", ["value"], False),
-    ("Mean answer of the critic", ["critic_mean"], False),
-    ("Fréchet distance", ["frechet"], False),
+PROGRESS = [  # title, measures, how their heights are drawn
+    ("Recognised", ["recognised"], "shares"),
+    ("Modes found", ["modes"], "plain"),
+    ("On a mode", ["high_quality"], "shares"),
+    ("Reverse KL", ["reverse_kl"], "log"),
+    ("Width of the modes", ["narrowest", "widest"], "log"),
+    ("Jensen–Shannon divergence", ["js"], "log"),
+    ("Value of the game", ["value"], "plain"),
+    ("Mean answer of the critic", ["critic_mean"], "plain"),
+    ("Critic's farthest from one half", ["critic_error"], "log"),
+    ("Fréchet distance", ["frechet"], "log"),
 ]
-GAME = [  # title, note, columns of the history and what they are called, whether they are shares
-    ("Losses", "", {"critic": "critic", "generator": "generator"}, False),
-    ("Mean scores of the critic", "", {"real": "real", "fake": "fake"}, False),
-    ("The critic is right", "share of pairs", {"right": "right"}, True),
-    ("Penalty", "its weight included", {"penalty": "penalty"}, False),
-    ("Gradient of the generator", "root mean square", {"slope": "gradient"}, False),
-    ("Variety of the samples", "1: as far apart as the data", {"spread": "spread"}, False),
-    ("Cross entropy of the classes", "", {"class": "classes"}, False),
+GAME = [  # title, note, columns of the history and what they are called, how their heights are drawn
+    ("Losses", "", {"critic": "critic", "generator": "generator"}, "plain"),
+    ("Mean scores of the critic", "", {"real": "real", "fake": "fake"}, "plain"),
+    ("The critic is right", "share of pairs", {"right": "right"}, "shares"),
+    ("Penalty", "its weight included", {"penalty": "penalty"}, "plain"),
+    ("Gradient of the generator", "root mean square", {"slope": "gradient"}, "plain"),
+    ("Variety of the samples", "1: as far apart as the data", {"spread": "spread"}, "plain"),
+    ("Cross entropy of the classes", "", {"class": "classes"}, "plain"),
 ]
 
 
 def progress(run: SavedRun) -> list[Chart]:
     """A chart for each measure that was taken more than once."""
-    return [drawn for title, names, shares in PROGRESS if (drawn := _measured(run, title, names, shares))]
+    return [drawn for title, names, how in PROGRESS if (drawn := _measured(run, title, names, how))]
 
 
 def game(run: SavedRun) -> list[Chart]:
     """What critic and generator did, of what the history has."""
     found = []
-    for title, note, names, shares in GAME:
+    for title, note, names, how in GAME:
         drawn = [line for name, called in names.items() if _says(line := _over_steps(run, name, called))]
-        found += [chart(title, note, drawn, shares=shares)] if drawn else []
+        found += [chart(title, note, drawn, how=how)] if drawn else []
     return found
 
 
 def chart(
-    title: str, note: str, drawn: Sequence[Line], *, levels: Sequence[Level] = (), shares: bool = False, x: str = "step"
+    title: str, note: str, drawn: Sequence[Line], *, levels: Sequence[Level] = (), how: str = "plain", x: str = "step"
 ) -> Chart:
-    """Lines with what is said of them. levels: dashed; x: what they run over."""
+    """Lines with what is said of them. levels: dashed; how: "plain", "shares" or "log"; x: what they run over."""
     key = "".join(letter for letter in title.lower() if letter.isascii() and letter.isalpha())
     ends = [f"{line.name} ends at {words.number(line.y[-1])}" for line in drawn if len(line.y)]
-    svg = Markup(charts.lines(drawn, key, x=x, levels=levels, shares=shares))
+    svg = Markup(charts.lines(drawn, key, x=x, levels=levels, how=how))
     return Chart(
         title, note, svg, f"{title}: {'; '.join(ends)}.", [line.name for line in drawn] if len(drawn) > 1 else []
     )
 
 
-def _measured(run: SavedRun, title: str, names: list[str], shares: bool) -> Chart | None:
+def _measured(run: SavedRun, title: str, names: list[str], how: str) -> Chart | None:
     drawn = [line for name in names if len((line := _over_steps(run, name, MEASURES[name].name)).x) > 1]
     if not drawn:
         return None
     levels = [Level("real images", run.measures[f"real_{name}"]) for name in names if f"real_{name}" in run.measures]
-    levels += [Level(*level) for name in names if (level := MEASURES[name].level)]
+    levels += [
+        Level(*level) for name in names[:1] if (level := MEASURES[name].level) and (how != "log" or level[1] > 0)
+    ]
     note = f"dashed: {', '.join(level.name for level in levels)}" if levels else ""
-    return chart(title, note, drawn, levels=levels, shares=shares)
+    return chart(title, note, drawn, levels=levels, how=how if _is_positive(drawn) or how != "log" else "plain")
+
+
+def _is_positive(drawn: Sequence[Line]) -> bool:
+    return all(y > 0 for line in drawn for y in line.y)
 
 
 def _over_steps(run: SavedRun, name: str, called: str) -> Line:

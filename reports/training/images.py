@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from advgan import measures
+from advgan.measures import pixels
 from advgan.run import Run
 from advgan.samples import Samples
 from attacks.errors import InputError
 from reports.sources import models
 from reports.training import data
 from reports.training.data import Material
+from reports.training.measured import MEASURES
 
 MOST = 10_000  # samples that are measured
 PER_CLASS = 12  # samples shown
 NEAREST = 12  # pairs shown
-AT_ONCE = 512
 NOISE = 1  # seed of the samples that are measured; those that are shown have 0
 
 
@@ -33,6 +34,7 @@ class Images:
     judge: str | None
     classifier: nn.Module | None
     features = "pixels"
+    every = None
 
     @classmethod
     def of(
@@ -66,12 +68,10 @@ class Images:
     def measure(self, run: Run, critic: nn.Module) -> dict[str, float]:
         """At the end all of it, with the same of the images held out as "real_..."; on the way what is quick."""
         x = self._drawn(run)
-        found = {"samples": float(len(x)), "reference": float(len(self._real)), **self._recognised(x)}
         if run.step < run.recipe.steps:
-            return found | {"frechet": self._frechet(x)}
-        held = unit(self.material.held_out.x[:MOST])
-        real = {**self._recognised(held), **self._compared(held)}
-        return found | self._compared(x) | {f"real_{name}": value for name, value in real.items()}
+            return {"samples": float(len(x)), **self._recognised(x), "frechet": measures.frechet(self._real, pixels(x))}
+        held = self._scores(unit(self.material.held_out.x[:MOST]))
+        return self._scores(x) | {f"real_{name}": value for name, value in held.items() if name in MEASURES}
 
     def pictures(self, run: Run) -> dict[str, np.ndarray]:
         """x, y: samples for the grid; near, near_of, distance, real_distance: see `copies`."""
@@ -87,9 +87,9 @@ class Images:
         Euclidean, pixels in [0, 1].
         """
         training = unit(self.training.x)
-        distance, nearest = nearest_of(x, training)
+        distance, nearest = (column[:, 0] for column in measures.nearest(x, training))
         chosen = distance.argsort()[:NEAREST]
-        real, _ = nearest_of(unit(self.material.held_out.x[:MOST]), training)
+        real = measures.nearest(unit(self.material.held_out.x[:MOST]), training)[0][:, 0]
         return {
             "copied": x[chosen].numpy(),
             "near": training[nearest[chosen]].numpy(),
@@ -104,43 +104,25 @@ class Images:
         n = min(MOST, len(self.material.held_out.x))
         return run.sample(n, labels[:n] if labels is not None and run.classes else None, NOISE)
 
+    def _scores(self, x: Tensor) -> dict[str, float]:
+        found = measures.compare(self._real, pixels(x))
+        return {**self._recognised(x), **found, "reference": found.pop("real")}
+
     def _recognised(self, x: Tensor) -> dict[str, float]:
         """The share of x [n, ...], of the classes of the images held out, that the judge takes for their class."""
         labels = self.material.held_out.labels
         if self.classifier is None or labels is None:
             return {}
-        with torch.no_grad():
-            right = [
-                (self.classifier(part).argmax(1) == label).double()
-                for part, label in zip(x.split(AT_ONCE), labels[: len(x)].split(AT_ONCE), strict=True)
-            ]
-        return {"recognised": float(torch.cat(right).mean())}
+        return {"recognised": measures.recognised(self.classifier, x, labels[: len(x)]).share}
 
     @cached_property
     def _real(self) -> Tensor:
-        return _pixels(unit(self.training.x[:MOST]))
-
-    def _frechet(self, x: Tensor) -> float:
-        return measures.frechet(self._real, _pixels(x))
-
-    def _compared(self, x: Tensor) -> dict[str, float]:
-        return measures.compare(self._real, _pixels(x))
+        return pixels(unit(self.training.x[:MOST]))
 
 
 def unit(x: Tensor) -> Tensor:
     """From the game's [-1, 1] to [0, 1]."""
     return (x + 1) / 2
-
-
-def nearest_of(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each x [n, ...] the Euclidean distance [n] float64 to the nearest of [m, ...], and which that is [n]."""
-    flat = among.flatten(1).double()
-    found = [torch.cdist(part.flatten(1).double(), flat).min(1) for part in x.split(AT_ONCE)]
-    return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
-
-
-def _pixels(x: Tensor) -> Tensor:
-    return x.flatten(1).double()
 
 
 def _classifier(judge: str, weights: Path | None, material: Material) -> nn.Module:

@@ -81,7 +81,7 @@ class _Job:
             self.folder,
             resume=resume,
             measure=self.subject.measure,
-            every=every,
+            every=every or self.subject.every,
             progress=self.progress,
             device=self.device,
         )

@@ -66,6 +66,20 @@ MEASURES = {  # the foremost first: the first that a run has is its headline
         lambda m: f"Reverse KL {words.number(m['reverse_kl'])}",
         ("equal shares", 0.0),
     ),
+    "narrowest": Measure(
+        "narrowest mode",
+        "number",
+        "standard deviation of its samples over the true one, least of all modes; 1 is right, 0 a mere point",
+        lambda m: f"The narrowest mode has {words.number(m['narrowest'])} of its width",
+        ("as the data", 1.0),
+    ),
+    "widest": Measure(
+        "widest mode",
+        "number",
+        "the same, greatest of all modes",
+        lambda m: f"The widest mode has {words.number(m['widest'])} of its width",
+        ("as the data", 1.0),
+    ),
     "value": Measure(
         "value of the game",
         "number",
@@ -80,12 +94,26 @@ MEASURES = {  # the foremost first: the first that a run has is its headline
         lambda m: f"The critic's mean answer is {words.number(m['critic_mean'])}",
         ("equilibrium", 0.5),
     ),
+    "critic_error": Measure(
+        "farthest from one half",
+        "number",
+        "of the critic's answers, wherever both densities together exceed 1 % of their maximum; 0 at the equilibrium",
+        lambda m: f"The critic strays {words.number(m['critic_error'])} from one half",
+        ("equilibrium", 0.0),
+    ),
     "frechet": Measure(
         "Fréchet distance",
         "number",
-        "between Gaussians fitted to the features of samples and training images; smaller is better, and fewer "
-        "samples make it larger",
+        "between Gaussians fitted to the features of samples and training images; 0 is never reached: the fewer "
+        "samples, the larger",
         lambda m: f"A Fréchet distance of {words.number(m['frechet'])} from the training images",
+    ),
+    "kernel": Measure(
+        "kernel distance",
+        "number",
+        "squared, between the features of samples and training images, by a cubic kernel; 0 on average where both are "
+        "alike",
+        lambda m: f"A kernel distance of {words.number(m['kernel'])} from the training images",
     ),
     "precision": Measure(
         "precision",

@@ -171,7 +171,7 @@ def _distances(kept: dict[str, np.ndarray]) -> Chart:
     drawn = [_share_within("samples", kept["distance"]), _share_within("held out", kept["real_distance"])]
     end = max(line.x[-1] for line in drawn)
     drawn = [Line(line.name, [0.0, *line.x, end], [0.0, *line.y, 1.0]) for line in drawn]
-    return chart("Share within a distance", "", drawn, shares=True, x="distance to the nearest training image")
+    return chart("Share within a distance", "", drawn, how="shares", x="distance to the nearest training image")
 
 
 def _share_within(name: str, distance: np.ndarray) -> Line:

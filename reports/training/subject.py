@@ -8,7 +8,7 @@ from torch import nn
 
 from advgan.run import Run
 from advgan.samples import Samples
-from reports.training.asked import SYNTHETIC, Asked
+from reports.training.asked import KNOWN, Asked
 from reports.training.images import Images
 from reports.training.known import known
 
@@ -19,6 +19,7 @@ class Subject(Protocol):
     about: dict[str, Any]  # of the data; JSON-able
     judge: str | None
     features: str | None
+    every: int | None  # steps between marks where the caller names none; None: as `fit` has it
 
     def measure(self, run: Run, critic: nn.Module) -> dict[str, float]:
         """Named values, as `measured.MEASURES` knows them, and "samples", of how many."""
@@ -31,7 +32,7 @@ class Subject(Protocol):
 
 def subject_of(asked: Asked) -> Subject:
     """InputError for data or a judge that cannot be used."""
-    if asked.data in SYNTHETIC:
+    if asked.data in KNOWN:
         return known(asked)
     return Images.of(
         asked.data,
