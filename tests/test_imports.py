@@ -31,6 +31,8 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
         "advgan.objectives",
         "advgan.penalties",
         "advgan.theory",
+        "advgan.mixtures",
+        "advgan.measures",
         "advgan.networks",
         "advgan.schedules",
         "advgan.processes",
