@@ -119,7 +119,7 @@ def svg(figure: Figure, key: str) -> str:
     head, rest = text.split(">", 1)
     head = re.sub(r'\s(?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head)
     text = f'{head} aria-hidden="true" focusable="false">{rest}'
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), text)  # and not what is written
     text = re.sub(r'\bid="', f'id="{key}-', text)
     text = text.replace("url(#", f"url(#{key}-").replace('href="#', f'href="#{key}-')
     text = re.sub(r"font-family:[^;\"]*", "font-family: inherit", text)

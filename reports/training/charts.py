@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, PathPatch
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from reports.figures import INK, LINE, MUTED, PLACEHOLDERS, STYLE, look, svg
 
@@ -46,14 +47,21 @@ def lines(drawn: Sequence[Line], key: str, *, x: str, levels: Sequence[Level] = 
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25", "50", "75", "100 %"])
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if how == "log":
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.yaxis.set_minor_locator(NullLocator())
+            _few_powers(axes, [y for line in drawn for y in line.y])
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else f"{value:g}")
         axes.grid(axis="y", color=LINE, linewidth=0.7)
         axes.set_axisbelow(True)
         axes.tick_params(length=0, pad=5)
         axes.tick_params(axis="x", length=3)
         return svg(figure, key)
+
+
+def _few_powers(axes: Axes, heights: Sequence[float]) -> None:
+    """Powers of ten along a logarithmic axis, and 2 and 5 between them where they are few."""
+    wide = max(heights) > 50 * min(heights)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def points(x: np.ndarray, centres: np.ndarray, radius: float, key: str) -> str:

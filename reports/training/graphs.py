@@ -40,7 +40,7 @@ GAME = [  # title, note, columns of the history and what they are called, how th
     ("The critic is right", "share of pairs", {"right": "right"}, "shares"),
     ("Penalty", "its weight included", {"penalty": "penalty"}, "plain"),
     ("Gradient of the generator", "root mean square", {"slope": "gradient"}, "plain"),
-    ("Variety of the samples", "1: as far apart as the data", {"spread": "spread"}, "plain"),
+    ("Variety of the samples", "1: as of the data", {"spread": "spread"}, "plain"),
     ("Cross entropy of the classes", "", {"class": "classes"}, "plain"),
 ]
 

@@ -49,7 +49,7 @@ MEASURES = {  # the foremost first: the first that a run has is its headline
         "Jensen–Shannon divergence",
         "number",
         "between the data's density and the generator's, in nats; 0 where they are the same",
-        lambda m: f"{words.number(m['js'])} nats from the data",
+        lambda m: f"Its density is {words.number(m['js'])} nats from the data's",
         ("equilibrium", 0.0),
     ),
     "high_quality": Measure(

@@ -52,7 +52,7 @@ class Page:
     theory: Markup | None
     warnings: list[str]
     command: str
-    folder: str
+    sample: str  # the command that draws more
     config: list[tuple[str, str]]
     facts: list[tuple[str, str]]
     versions: list[tuple[str, str]]
@@ -82,7 +82,7 @@ def contents(run: SavedRun) -> Page:
         theory=None,
         warnings=run.warned,
         command=run.about.get("command", ""),
-        folder=run.folder.name,
+        sample=f"advgan sample {run.folder.name} --n 64 {_into(run)}",
         config=[(name.replace("_", " "), _said(value)) for name, value in run.config.items() if name != "data"],
         facts=_facts(run),
         versions=[(name, str(version)) for name, version in run.about.get("versions", {}).items()],
@@ -96,6 +96,10 @@ def _named(run: SavedRun) -> str:
 def _foremost(run: SavedRun) -> list[str]:
     """The measures that the run has, the foremost first."""
     return [name for name in MEASURES if name in run.measures]
+
+
+def _into(run: SavedRun) -> str:
+    return "--out grid.png" if pictured.is_images(run) else "--npz samples.npz"
 
 
 def _headline(run: SavedRun) -> Headline:

@@ -80,14 +80,16 @@ def scatter(run: SavedRun) -> Markup | None:
 
 
 def note(run: SavedRun) -> str:
-    """What is said of the samples that are shown, or of why none are."""
+    """What is said of the samples that are shown, or of why none are; nothing of what is no picture."""
+    if not (is_images(run) or is_points(run)):
+        return ""
     if "x" not in run.pictures:
         return "The run is not finished, so it has no final samples yet."
     if is_points(run):
         x = run.pictures["x"][:POINTS]
         lost = charts.beyond(x, _centres(run), _radius(run))
         return f"{len(x):,} samples" + (f", {lost:,} of them outside the picture." if lost else ".")
-    return "The first samples drawn, not chosen for their looks." if is_images(run) else ""
+    return "The first samples drawn, not chosen for their looks."
 
 
 def _sheet(x: np.ndarray, columns: int, alt: str) -> Picture:
