@@ -2,8 +2,8 @@
 
 Data are N(1, 0.5^2), whose density is known; the generator's is measured from 100,000 of its samples in 100 bins.
 
-    run = fit(recipe(seed=0), samples(), out, measure=measure, every=EVERY)    # writes out/looks/step-N.npz at each mark
-    looks = load_looks(out)                                                   # what reports.game draws
+    run = fit(recipe(seed=0), samples(), out, measure=measure, every=EVERY)  # writes out/looks/step-N.npz at each mark
+    looks = load_looks(out)                                                 # what reports.game draws
 """
 
 import io
