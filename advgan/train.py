@@ -145,8 +145,9 @@ def generator_phase(
 def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> Tensor:
     """One move, after which no gradient is left behind. Returns the root mean square of the gradient."""
     opt.zero_grad(set_to_none=True)
-    loss.backward()
-    gradients = [p.grad for group in opt.param_groups for p in group["params"] if p.grad is not None]
+    parameters = [p for group in opt.param_groups for p in group["params"] if p.requires_grad]
+    loss.backward(inputs=parameters)  # not in the samples, which a penalty makes leaves too
+    gradients = [p.grad for p in parameters if p.grad is not None]
     processes.average(gradients)
     opt.step()
     opt.zero_grad(set_to_none=True)
