@@ -29,6 +29,7 @@ from .theory import best_scores, centre_of, shares
 MEAN, DEVIATION = 1.0, 0.5
 COUNT, BINS, REACH = 100_000, 100, 8  # samples measured, bins, and how many deviations they reach either way
 PEOPLED = 0.01  # a bin counts where p_r + p_g exceeds this share of its maximum
+JS_AT_REST, CRITIC_AT_REST = 0.002, 0.02
 LOOKS = "looks"
 EVERY = 25  # steps between looks: the first hundred decide the game
 
@@ -87,6 +88,11 @@ class Look:
     def critic_error(self) -> float:
         """The largest |D - 1/2| where there are data or fakes: 0 at equilibrium."""
         return float(np.abs(self.critic - 0.5)[self.peopled].max())
+
+    @property
+    def at_equilibrium(self) -> bool:
+        """JS at most 0.002, and D within 0.02 of 1/2 wherever there are data or fakes."""
+        return self.js <= JS_AT_REST and self.critic_error <= CRITIC_AT_REST
 
     def numbers(self) -> dict[str, float]:
         named = {name: getattr(self, name) for name in ("js", "value", "critic_mean", "critic_error")}
