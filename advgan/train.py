@@ -1,0 +1,218 @@
+"""One step of the game: the critic moves, the generator moves, the average follows.
+
+For every kind of generator `g(x, labels, z) -> fake`: perturbers use x, sample generators ignore it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import get_total_norm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from .objectives import Objective
+from .penalties import Draw, Penalty
+from .processes import ALONE, Processes
+
+Adversary = Callable[[Tensor, Tensor | None], Tensor]  # (fake, labels) -> [b], smaller = fools better
+
+
+@dataclass
+class Players:
+    generator: nn.Module
+    critic: nn.Module
+    generator_opt: torch.optim.Optimizer
+    critic_opt: torch.optim.Optimizer
+    average: nn.Module  # the generator's slow copy, the one to keep; in eval mode, without gradients
+
+    @classmethod
+    def new(cls, generator: nn.Module, critic: nn.Module, lr: float = 2e-4, betas: tuple[float, float] = (0.0, 0.99)):
+        opts = [torch.optim.Adam(net.parameters(), lr, betas, fused=True) for net in (generator, critic)]
+        return cls(generator, critic, opts[0], opts[1], deepcopy(generator).eval().requires_grad_(False))
+
+    def tune(self, lr: float, betas: tuple[float, float]) -> None:
+        """Sets both players' learning rate and Adam's decay rates."""
+        for group in (*self.generator_opt.param_groups, *self.critic_opt.param_groups):
+            group.update(lr=lr, betas=betas)
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """What is played for. Weights multiply means over the batch."""
+
+    objective: Objective
+    penalty: Penalty | None = None
+    adversary: Adversary | None = None  # what a perturber must fool, beside the critic
+    adversary_weight: float = 1.0
+    class_weight: float = 1.0  # of the cross entropy, of an auxiliary critic, which has `.classify(x) -> [b, K]`
+    autocast: torch.dtype | None = None  # bfloat16: forward passes in it; parameters and losses stay as they are
+
+
+def train_step(
+    players: Players,
+    x: Tensor,
+    labels: Tensor | None,
+    z: Tensor,
+    *,
+    game: Game,
+    draw: Draw = torch.rand,
+    decay: float = 0.999,
+    processes: Processes = ALONE,
+) -> dict[str, Tensor]:
+    """Both players move once on x [b, ...] (within the game's bounds), labels [b] or None and z [b, latent].
+
+    The fakes are made once. The critic sees them detached and moves first; the generator, which has not moved since
+    it made them, is then judged by the new critic. draw: random numbers for penalties that need some. decay: the share
+    that the average keeps. Returns scalars on the device; nothing waits for it.
+    """
+    with _precision(game, x):
+        fake = players.generator(x, labels, z).to(x.dtype)
+    about = critic_phase(players, x, labels, fake, game=game, draw=draw, processes=processes)
+    about |= generator_phase(players, x, labels, fake, game=game, processes=processes)
+    follow(players.average, players.generator, decay)
+    return about
+
+
+def critic_turn(
+    players: Players,
+    x: Tensor,
+    labels: Tensor | None,
+    z: Tensor,
+    *,
+    game: Game,
+    draw: Draw = torch.rand,
+    processes: Processes = ALONE,
+) -> dict[str, Tensor]:
+    """The critic moves alone, as it does between two moves of the generator where it is to have more of them."""
+    with torch.no_grad(), _precision(game, x):
+        fake = players.generator(x, labels, z).to(x.dtype)
+    return critic_phase(players, x, labels, fake, game=game, draw=draw, processes=processes)
+
+
+def critic_phase(
+    players: Players,
+    x: Tensor,
+    labels: Tensor | None,
+    fake: Tensor,
+    *,
+    game: Game,
+    draw: Draw = torch.rand,
+    processes: Processes = ALONE,
+) -> dict[str, Tensor]:
+    """The critic moves; the generator is no part of it, since the fakes are detached here."""
+    critic, penalised = players.critic, game.penalty is not None
+    real, fake = (images.detach().requires_grad_(penalised) for images in (x, fake))
+    with _precision(game, x):
+        real_scores, fake_scores = critic(real, labels).to(x.dtype), critic(fake, labels).to(x.dtype)
+        loss = game.objective.critic(real_scores, fake_scores).mean()
+        price = torch.zeros_like(loss)
+        if game.penalty is not None:
+            price = game.penalty(critic, real, fake, labels, real_scores, fake_scores, draw).mean()
+        classes = _class_loss(critic, real, labels, game)
+    descend(players.critic_opt, loss + price + classes, processes)
+    right = (real_scores > fake_scores).to(x.dtype).mean()
+    means = {"critic": loss, "penalty": price, "real": real_scores.mean(), "fake": fake_scores.mean(), "right": right}
+    return {name: mean.detach() for name, mean in means.items()}
+
+
+def generator_phase(
+    players: Players,
+    x: Tensor,
+    labels: Tensor | None,
+    fake: Tensor,
+    *,
+    game: Game,
+    processes: Processes = ALONE,
+) -> dict[str, Tensor]:
+    """The generator moves, against a critic that stands still."""
+    critic = players.critic
+    with frozen(critic):
+        with _precision(game, x):
+            real_scores = None
+            if game.objective.pairs:
+                with torch.no_grad():
+                    real_scores = critic(x, labels).to(x.dtype)
+            loss = game.objective.generator(real_scores, critic(fake, labels).to(x.dtype)).mean()
+            fooling = torch.zeros_like(loss) if game.adversary is None else game.adversary(fake, labels).mean()
+            classes = _class_loss(critic, fake, labels, game)
+        slope = descend(players.generator_opt, loss + game.adversary_weight * fooling + classes, processes)
+    return {"generator": loss.detach(), "fooling": fooling.detach(), "class": classes.detach(), "slope": slope}
+
+
+def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> Tensor:
+    """One move, after which no gradient is left behind. Returns the root mean square of the gradient."""
+    opt.zero_grad(set_to_none=True)
+    parameters = [p for group in opt.param_groups for p in group["params"] if p.requires_grad]
+    loss.backward(inputs=parameters)  # not in the samples, which a penalty makes leaves too
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    processes.average(gradients)
+    opt.step()
+    opt.zero_grad(set_to_none=True)
+    return root_mean_square(gradients)
+
+
+def follow(average: nn.Module, generator: nn.Module, decay: float) -> None:
+    """Parameters are averaged; buffers (running statistics) are copied."""
+    with torch.no_grad():
+        slow_ones: list[Any] = list(average.parameters())
+        get_ema_multi_avg_fn(decay)(slow_ones, list(generator.parameters()), None)
+        for slow, fast in zip(average.buffers(), generator.buffers(), strict=True):
+            slow.copy_(fast)
+
+
+def decay_for(half_life: float, seen: int, batch: int, ramp: float = 0.05) -> float:
+    """What the average keeps in a step, so that an old value weighs half after `half_life` samples.
+
+    Early on the half-life is `ramp` times the samples seen, so that the start is soon forgotten.
+    """
+    life = min(half_life, ramp * seen)
+    return 0.5 ** (batch / life) if life > 0 else 0.0
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """No gradients for its parameters within; their flags are as before afterwards."""
+    flags = [(p, p.requires_grad) for p in net.parameters()]
+    for p, _ in flags:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p, flag in flags:
+            p.requires_grad_(flag)
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[nn.Module]:
+    """In eval mode within; each module's mode is as before afterwards."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield net
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def root_mean_square(tensors: list[Tensor]) -> Tensor:
+    """Over all their entries; 0 for none."""
+    if not tensors:
+        return torch.zeros(())
+    return get_total_norm(tensors) / sum(tensor.numel() for tensor in tensors) ** 0.5
+
+
+def _class_loss(critic: nn.Module, images: Tensor, labels: Tensor | None, game: Game) -> Tensor:
+    """An auxiliary critic learns the classes from real samples, and the generator is to make what it recognises."""
+    if labels is None or getattr(critic, "conditioning", None) != "auxiliary":
+        return images.new_zeros(())
+    classify: Any = critic.classify
+    return game.class_weight * cross_entropy(classify(images).to(images.dtype), labels)
+
+
+def _precision(game: Game, x: Tensor):
+    return torch.autocast(x.device.type, game.autocast, enabled=game.autocast is not None)
