@@ -9,7 +9,7 @@ import pytest
 import torch
 from players import Critic, Generator, build
 from torch import distributed as dist
-from torch import multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from advgan.checkpoint import FILE, unpack
 from advgan.fit import Recipe, Samples, fit
@@ -66,7 +66,7 @@ def folder(tmp_path_factory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(work, (folder, port, 3), nprocs=2)
+    spawn(work, (folder, port, 3), nprocs=2)
     return folder
 
 
