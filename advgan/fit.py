@@ -34,7 +34,7 @@ CHECKPOINT, LAST_GOOD, SAMPLES = "checkpoint", "last_good", "samples"
 MARKS, ROWS = 20, 5  # in a run; from one mark to the next
 IMAGES, VECTORS = 64, 2048  # how many samples are saved at a mark
 PATIENCE = 100  # steps that a fault must have lasted, and from one mark to the next, before it is reported
-PROGRESS = ("step", "history", "warnings", "seconds")
+PROGRESS = ("step", "measures", "history", "warnings", "seconds")
 
 
 def fit(
@@ -123,7 +123,8 @@ class _Trainer:
     def add(self, about: dict[str, Tensor]) -> None:
         if not self.totals:
             self.totals = {name: torch.zeros_like(value) for name, value in about.items()}
-        torch._foreach_add_(list(self.totals.values()), list(about.values()))
+        for name, value in about.items():
+            self.totals[name] += value
         self.count += 1
 
     def row(self, measure: Measure | None) -> None:
@@ -139,7 +140,8 @@ class _Trainer:
             self._show()
             if measure:
                 with evaluating(self.table.players.critic) as critic:
-                    row["measures"] = {name: _plain(value) for name, value in measure(self.run, critic).items()}
+                    self.run.measures = {name: _plain(value) for name, value in measure(self.run, critic).items()}
+                row.update(self.run.measures)
 
     def save(self) -> None:
         """Writes the checkpoint, the generator and run.json, and `last_good/` where no fault holds."""

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from attacks import noise
 from attacks.errors import InputError
 
+from . import networks
 from .checkpoint import FORMAT, load_into, pack, unpack, write, write_json
 from .recipe import Recipe
 from .samples import SAMPLING, stream
 
 GENERATOR, RUN = "generator.safetensors", "run.json"
+KEPT = ("step", "measures", "history", "warnings", "seconds")
 AT_ONCE = 256  # samples per pass
 
 Shape = tuple[int, ...]
@@ -25,8 +27,6 @@ Build = Callable[[Recipe, Shape, int | None], tuple[nn.Module, nn.Module]]  # ->
 
 def build(recipe: Recipe, shape: Shape, classes: int | None) -> tuple[nn.Module, nn.Module]:
     """The generator and critic that the recipe names."""
-    from . import networks
-
     return networks.build(
         recipe.network,
         shape,
@@ -50,14 +50,10 @@ class Run:
     classes: int | None
     config: dict[str, Any]  # the recipe's fields, and "data"
     step: int = 0
+    measures: dict[str, float | None] = field(default_factory=dict)  # the newest; None: not finite
     history: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-
-    @property
-    def measures(self) -> dict[str, float]:
-        """The newest measured values."""
-        return next((row["measures"] for row in reversed(self.history) if row.get("measures")), {})
 
     def sample(self, n: int, labels: Tensor | None = None, seed: int = 0) -> Tensor:
         """[n, ...] on the CPU: images within [0, 1], vectors as they are.
@@ -83,7 +79,7 @@ class Run:
         self.save_json()
 
     def save_json(self) -> None:
-        about = {name: getattr(self, name) for name in ("config", "step", "measures", "history", "warnings", "seconds")}
+        about = {name: getattr(self, name) for name in ("config", *KEPT)}
         write_json(self.folder / RUN, {"format": FORMAT, **about})
 
     @classmethod
@@ -95,7 +91,7 @@ class Run:
         shape, classes = tuple(data["shape"]), data["classes"] if recipe.conditional else None
         generator = build(recipe, shape, classes)[0].eval().requires_grad_(False)
         load_into(generator, unpack(folder / GENERATOR)[0], folder / GENERATOR)
-        kept = {name: about[name] for name in ("config", "step", "history", "warnings", "seconds")}
+        kept = {name: about[name] for name in ("config", *KEPT)}
         return cls(folder, recipe, generator, shape, classes, **kept)
 
     def _labels(self, n: int, labels: Tensor | None) -> Tensor | None:

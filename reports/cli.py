@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from reports import cli_train
+
 # PyTorch takes seconds to import: only where it is needed, so that --help is quick and Ctrl-C is caught.
 if TYPE_CHECKING:
     from torch import nn
@@ -34,12 +36,15 @@ class Effort(StrEnum):
 
 app = typer.Typer(
     name="advgan",
-    help="Audit the adversarial robustness of PyTorch classifiers.",
+    help="Audit the adversarial robustness of PyTorch classifiers, and train generators.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(cli_train.train, name="train")
+app.command()(cli_train.sample)
 
 WHAT, HOW, RESULT = "What is audited", "How", "What comes of it"
 
@@ -332,7 +337,7 @@ def main(arguments: "list[str] | None" = None) -> NoReturn:
     except KeyboardInterrupt:
         _leave("stopped; nothing was written.", STOPPED)
     except SystemExit as ended:  # typer makes one of a Ctrl-C, too
-        if ended.code == STOPPED:
+        if ended.code == STOPPED and not isinstance(ended, cli_train.Stopped):
             _note("stopped; nothing was written.")
         raise
     except ValueError as error:

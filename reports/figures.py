@@ -80,14 +80,14 @@ def curve_chart(curves: Sequence[tuple[int, Curve]], tested: Sequence[Tested], k
         _mark_tested(axes, tested, end)
         for series, curve in curves:
             eps, share = _points(curve, end)
-            axes.step(eps, share, where="post", clip_on=False, **_look(series))
+            axes.step(eps, share, where="post", clip_on=False, **look(series))
         for one in tested:
-            colour = _look(one.series)["color"]
+            colour = look(one.series)["color"]
             axes.plot(one.eps, one.share, "o", ms=6, mfc=colour, mec=PAPER, mew=1.4, clip_on=False, zorder=5)
-        return _svg(figure, key)
+        return svg(figure, key)
 
 
-def _look(series: int) -> dict:
+def look(series: int) -> dict:
     dash = DASHES[series // SERIES % len(DASHES)]
     return {"color": list(PLACEHOLDERS)[4 + series % SERIES], "linestyle": dash, "linewidth": 1.9}
 
@@ -110,7 +110,7 @@ def _points(curve: Curve, end: float) -> tuple[np.ndarray, np.ndarray]:
     return eps, curve.standing(eps) / curve.n
 
 
-def _svg(figure: Figure, key: str) -> str:
+def svg(figure: Figure, key: str) -> str:
     """Inline SVG: no XML head, no metadata, no namespaces (HTML needs none), the page's colours and typeface."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -119,7 +119,7 @@ def _svg(figure: Figure, key: str) -> str:
     head, rest = text.split(">", 1)
     head = re.sub(r'\s(?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head)
     text = f'{head} aria-hidden="true" focusable="false">{rest}'
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), text)  # and not what is written
     text = re.sub(r'\bid="', f'id="{key}-', text)
     text = text.replace("url(#", f"url(#{key}-").replace('href="#', f'href="#{key}-')
     text = re.sub(r"font-family:[^;\"]*", "font-family: inherit", text)
@@ -139,6 +139,12 @@ def pixels(image: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> np.nd
     return np.round(255 * np.clip((image - low) / (high - low), 0, 1)).astype(np.uint8)
 
 
+def shown(x: np.ndarray) -> np.ndarray:
+    """[n, H, W] or [n, H, W, 3] uint8, of images [n, C, H, W] in [0, 1]; of 4 channels the first 3, of 2 the first."""
+    colours = x[:, :3] if x.shape[1] >= 3 else x[:, :1]
+    return np.stack([image for one in colours if (image := pixels(one)) is not None])
+
+
 def amplified(x: np.ndarray, x_adv: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[np.ndarray, float]:
     """The perturbation about mid-grey, and by how much it was multiplied so that its largest entry is just not cut."""
     low, high = bounds
@@ -150,13 +156,31 @@ def amplified(x: np.ndarray, x_adv: np.ndarray, bounds: tuple[float, float] = (0
 
 
 def png(image: np.ndarray) -> str:
-    """A data URI. image: uint8 [H, W] (grey) or [H, W, 3] (rgb)."""
+    """A data URI. image: uint8 [H, W] (grey), [H, W, 3] (rgb) or [H, W, 4] (rgb and opacity)."""
+    return f"data:image/png;base64,{base64.b64encode(png_file(image)).decode()}"
+
+
+def png_file(image: np.ndarray) -> bytes:
+    """The bytes of a PNG file; image as for `png`."""
     height, width = image.shape[:2]
     lines = b"".join(b"\0" + image[k].tobytes() for k in range(height))
-    head = struct.pack(">IIBBBBB", width, height, 8, 2 if image.ndim == 3 else 0, 0, 0, 0)
+    kind = {1: 0, 3: 2, 4: 6}[1 if image.ndim == 2 else image.shape[2]]
+    head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
+
+
+def sheet(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images side by side, row by row, the gaps between them clear: uint8 [H', W', 4]. images: uint8 [n, H, W(, 3)]."""
+    n, height, width = images.shape[:3]
+    gap, rows = max(1, height // 10), -(-n // columns)
+    drawn = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), dtype=np.uint8)
+    for k in range(n):
+        top, left = k // columns * (height + gap), k % columns * (width + gap)
+        place = drawn[top : top + height, left : left + width]
+        place[..., :3] = images[k].reshape(height, width, -1)
+        place[..., 3] = 255
+    return drawn
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

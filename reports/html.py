@@ -241,12 +241,17 @@ class Page:
 
 def page(audit: "Audit") -> str:
     """The whole page. The same audit gives the same bytes."""
+    return rendered("page.html", contents(audit))
+
+
+def rendered(template: str, contents: Any) -> str:
+    """A template of reports/templates with `page` set to the contents."""
     folder = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["tight"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
-    return environment.get_template("page.html").render(page=contents(audit))
+    return environment.get_template(template).render(page=contents)
 
 
 def contents(audit: "Audit") -> Page:

@@ -32,8 +32,8 @@ def from_arrays(
     return Dataset(name, names, images.shape[1:], len(images), read)
 
 
-def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays x and y of an npz file, as they are; pickled objects are not loaded."""
+def read_npz(path: Path, *, labelled: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays x and y of an npz file, as they are; pickled objects are not loaded. Zeros for y unless `labelled`."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = list(archive.files)
@@ -47,6 +47,8 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             f"{path} is not a whole npz file ({error or type(error).__name__}). Write it again."
         ) from error
+    if not labelled and "x" in names:
+        return arrays[0], np.zeros(len(arrays[0]), dtype=np.int64)
     if len(arrays) < 2:
         raise InputError(f"{path} holds {', '.join(names) or 'nothing'}; arrays x (inputs) and y (labels) are needed.")
     return arrays[0], arrays[1]

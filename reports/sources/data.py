@@ -13,12 +13,21 @@ __all__ = ["Batch", "Dataset", "from_arrays", "load"]
 FORMS = ("digits", "torchvision:CIFAR10", "FILE.npz", "FILE.parquet", "FOLDER")
 
 
-def load(spec: str, *, image_size: int | None = None, root: Path | None = None) -> Dataset:
+def load(
+    spec: str,
+    *,
+    image_size: int | None = None,
+    root: Path | None = None,
+    labelled: bool = True,
+    training: bool = False,
+) -> Dataset:
     """The data set that a text names.
 
     spec: `digits`; a file .npz (x, y) or .parquet (image, label); a folder with one folder of images per class;
         `torchvision:NAME`, its test split under `root`.
     image_size: images are resized to it (the shorter side) and cropped to its square (the centre).
+    labelled: False also takes an npz file without y and a folder of images without folders: one class.
+    training: the training split of torchvision's sets instead.
     Raises InputError for whatever cannot be found or used.
     """
     if image_size is not None and image_size < 1:
@@ -27,12 +36,14 @@ def load(spec: str, *, image_size: int | None = None, root: Path | None = None) 
     if spec == "digits" or (path.suffix == ".npz" and path.is_file()):
         if image_size is not None:
             raise InputError(f"--image-size is for images read from files; {spec} is an array and is taken as it is.")
-        return replace(_digits() if spec == "digits" else from_arrays(*read_npz(path), name=spec), name=spec)
+        return replace(
+            _digits() if spec == "digits" else from_arrays(*read_npz(path, labelled=labelled), name=spec), name=spec
+        )
     # Pillow, pyarrow and torchvision are slow to import: each only where it is needed.
     if spec.startswith("torchvision:"):
         from reports.sources.torchvision_sets import load_torchvision
 
-        return load_torchvision(spec, image_size=image_size, root=root)
+        return load_torchvision(spec, image_size=image_size, root=root, training=training)
     if path.suffix == ".parquet" and path.is_file():
         from reports.sources.parquet import load_parquet
 
@@ -40,7 +51,7 @@ def load(spec: str, *, image_size: int | None = None, root: Path | None = None) 
     if path.is_dir():
         from reports.sources.images import load_folder
 
-        return replace(load_folder(path, image_size=image_size), name=spec)
+        return replace(load_folder(path, image_size=image_size, labelled=labelled), name=spec)
     raise _not_there(spec, path)
 
 

@@ -72,15 +72,18 @@ def stacked(pictures: Iterable[Picture], frame: Frame, batch_size: int) -> Piece
         yield np.stack([frame.pixels(picture) for picture in some]), np.array([p.label for p in some], dtype=np.int64)
 
 
-def load_folder(folder: Path, *, image_size: int | None = None) -> Dataset:
+def load_folder(folder: Path, *, image_size: int | None = None, labelled: bool = True) -> Dataset:
     """A folder with one folder of images per class; labels count the classes in the order of their names.
 
-    Examples are taken in turn from the classes, so that the first ones are spread over all of them.
+    Unless `labelled`, all images are of one class, wherever in the folder they are. Examples are taken in turn from the
+    classes, so that the first ones are spread over all of them.
     """
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    classes = _folders(folder) if labelled else [""]
     files = [_image_files(folder / name) for name in classes]
     count = sum(map(len, files))
     if count == 0:
+        if not labelled:
+            raise InputError(f"{folder} holds no images ({', '.join(ENDINGS[:3])}, ...).")
         what = f"{len(classes)} folders without images" if classes else "no folders"
         raise InputError(
             f"{folder} holds {what}; a folder of images per class is needed ({', '.join(ENDINGS[:3])}, ...): "
@@ -100,6 +103,10 @@ def load_folder(folder: Path, *, image_size: int | None = None) -> Dataset:
         return stacked(itertools.islice(pictures(), examples), frame, batch_size)
 
     return Dataset(str(folder), classes, frame.shape, count, read)
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _image_files(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""How is a test split of torchvision's read, and fetched where there is a network?"""
+"""How is a split of torchvision's read, and fetched where there is a network?"""
 
 import contextlib
 import itertools
@@ -12,29 +12,33 @@ from attacks.errors import InputError, unknown
 from reports.sources.dataset import Dataset, Pieces
 from reports.sources.images import Frame, Picture, stacked
 
-TEST = {"train": False}
-SPLIT = {"split": "test"}
-SETS: dict[str, dict[str, Any]] = {
-    "CIFAR10": TEST,
-    "CIFAR100": TEST,
-    "MNIST": TEST,
-    "FashionMNIST": TEST,
-    "KMNIST": TEST,
+Options = dict[str, Any]
+FLAG: tuple[Options, Options] = ({"train": False}, {"train": True})
+SPLIT: tuple[Options, Options] = ({"split": "test"}, {"split": "train"})
+BOTH: tuple[Options, Options] = ({"split": "test"}, {"split": "trainval"})
+SETS = {  # what gives the test split, what the training split
+    "CIFAR10": FLAG,
+    "CIFAR100": FLAG,
+    "MNIST": FLAG,
+    "FashionMNIST": FLAG,
+    "KMNIST": FLAG,
     "SVHN": SPLIT,
     "STL10": SPLIT,
     "Food101": SPLIT,
-    "FGVCAircraft": SPLIT,
-    "OxfordIIITPet": SPLIT,
+    "FGVCAircraft": BOTH,
+    "OxfordIIITPet": BOTH,
 }
 PATIENCE = 30.0  # seconds without an answer after which there is no network
 
 
-def load_torchvision(spec: str, *, image_size: int | None = None, root: Path | None = None) -> Dataset:
-    """`torchvision:NAME`, its test split; found under `root`, or downloaded into it."""
+def load_torchvision(
+    spec: str, *, image_size: int | None = None, root: Path | None = None, training: bool = False
+) -> Dataset:
+    """`torchvision:NAME`, its test split or its training split; found under `root`, or downloaded into it."""
     name = spec.partition(":")[2]
     if name not in SETS:
         raise unknown("torchvision data set", name, SETS)
-    examples = _opened(name, root or _default_root())
+    examples = _opened(name, root or _default_root(), SETS[name][training])
     if len(examples) == 0:
         raise InputError(f"{spec} is empty. Delete its files and fetch them again.")
 
@@ -52,18 +56,18 @@ def load_torchvision(spec: str, *, image_size: int | None = None, root: Path | N
     return Dataset(spec, names, frame.shape, len(examples), read)
 
 
-def _opened(name: str, root: Path) -> Any:
+def _opened(name: str, root: Path, split: Options) -> Any:
     from torchvision import datasets
 
     make: Callable[..., Any] = getattr(datasets, name)
     try:
-        return make(str(root), download=False, **SETS[name])
+        return make(str(root), download=False, **split)
     except Exception:  # not there, or not whole: each set says it in its own way
         pass
     made = not root.exists()
     try:
         with _impatient():
-            return make(str(root), download=True, **SETS[name])
+            return make(str(root), download=True, **split)
     except Exception as error:
         if made:
             _remove_empty(root)

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import pytest
 from reports import figures, html, summary, words
 from reports.record import Audit
 from tests.reports import synthetic
+from tests.reports.looks import BEYOND, SIZES
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EVIL = "<script>alert('x')</script>&\"{{ 7*7 }}"
 CASES = {
     "usual": {},
@@ -355,37 +354,6 @@ def _contrast(one: str, other: str) -> float:
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: it comes with the extra 'test'")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def opened(browser):
-    """Opens a page at a width; notes what it asks for and complains about."""
-    contexts = []
-
-    def open_page(audit: Audit, width: int, scheme: str = "light"):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
-        page = contexts[-1].new_page()
-        page.told = []
-        page.on("console", lambda message: page.told.append(message.text))
-        page.on("pageerror", lambda error: page.told.append(str(error)))
-        page.on("request", lambda asked: page.told.append(asked.url) if asked.url.startswith("http") else None)
-        page.goto((audit.folder / "report.html").as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_never_scrolls_sideways(audit, opened, width):
     page = opened(audit, width)
@@ -394,25 +362,10 @@ def test_the_page_never_scrolls_sideways(audit, opened, width):
     assert page.told == []
 
 
-BEYOND = """width => [...document.querySelectorAll('main *, header *')].filter(e => {
-    const box = e.getBoundingClientRect();
-    const scrolls = e.closest('.scroll, pre, svg, .sr') || e.closest('thead');
-    return box.right > width + 1 && !scrolls;
-}).map(e => e.tagName + ' ' + e.className)"""
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_text_is_smaller_than_can_be_read(usual, opened, width):
     sizes = opened(usual, width).evaluate(SIZES)
     assert min(sizes) >= 9.5
-
-
-SIZES = """() => {
-    const size = e => parseFloat(getComputedStyle(e).fontSize);
-    const scale = svg => svg.clientWidth / svg.viewBox.baseVal.width;
-    const inCharts = [...document.querySelectorAll('svg text')].map(e => size(e) * scale(e.ownerSVGElement));
-    return inCharts.concat([...document.querySelectorAll('p, td, th, small, dd, dt')].map(size));
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
