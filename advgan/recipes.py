@@ -4,5 +4,5 @@ from .recipe import Recipe
 
 RECIPES = {
     "digits": Recipe(network="dcgan", width=32, conditional=True, steps=5000),
-    "images": Recipe(network="dcgan", width=32, conditional=True, steps=5000),
+    "images": Recipe(network="dcgan", width=32, conditional=True, steps=4000),
 }
