@@ -14,16 +14,20 @@ from torch import Tensor, nn
 from . import mlp
 
 WAVES = 32
-GENERATOR, CRITIC = 2.0, 5.0  # deviation of the angular frequencies, per unit of z and of x
+GENERATOR, CRITIC = (0.5, 2.0), (1.0, 64.0)  # lowest and highest angular frequency, per unit of z and of x
 
 
 class Waves(nn.Module):
-    """[b, n] -> [b, n + 2 * WAVES]: x, and the sine and cosine of x times a matrix."""
+    """[b, n] -> [b, n + 2 * WAVES]: x, and the sine and cosine of x times a matrix.
 
-    def __init__(self, entries: int, frequency: float):
+    It begins with random directions, and with as many waves in each octave of the frequencies.
+    """
+
+    def __init__(self, entries: int, lowest: float, highest: float):
         super().__init__()
         self.angles = nn.Linear(entries, WAVES, bias=False)
-        nn.init.normal_(self.angles.weight, std=frequency)
+        directions = nn.functional.normalize(torch.randn(WAVES, entries))
+        self.angles.weight.data = directions * torch.logspace(math.log10(lowest), math.log10(highest), WAVES)[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
         angles = self.angles(x)
@@ -32,11 +36,11 @@ class Waves(nn.Module):
 
 def generator(entries: int, shape: tuple[int, ...], width: int, depth: int) -> nn.Module:
     """[b, entries] -> [b, numbers in shape]."""
-    return nn.Sequential(Waves(entries, GENERATOR), mlp.generator(entries + 2 * WAVES, shape, width, depth))
+    return nn.Sequential(Waves(entries, *GENERATOR), mlp.generator(entries + 2 * WAVES, shape, width, depth))
 
 
 def critic(shape: tuple[int, ...], width: int, depth: int) -> tuple[nn.Module, int]:
     """[b, *shape] -> [b, features], and how many features."""
     entries = math.prod(shape)
     body, features = mlp.critic((entries + 2 * WAVES,), width, depth)
-    return nn.Sequential(nn.Flatten(), Waves(entries, CRITIC), body), features
+    return nn.Sequential(nn.Flatten(), Waves(entries, *CRITIC), body), features
