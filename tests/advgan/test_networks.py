@@ -119,11 +119,11 @@ def test_a_score_depends_on_no_other_row(kind, conditioning):
 @each_kind
 def test_no_critic_normalises_and_a_penalty_on_it_is_the_sum_of_its_rows(kind):
     """Batch normalisation makes R1, R2 and WGAN-GP meaningless: the gradient of a row's score reaches other rows."""
-    _, critic = pair(kind)
+    critic = pair(kind)[1].double()
     stir(critic)
     assert not [layer for layer in critic.modules() if "Norm" in type(layer).__name__]
     assert not list(critic.buffers())
-    x, labels, _ = drawn(SMALL[kind])
+    x, labels, _ = drawn(SMALL[kind], dtype=torch.float64)
 
     def slopes(rows: slice) -> torch.Tensor:
         leaf = x[rows].clone().requires_grad_()
