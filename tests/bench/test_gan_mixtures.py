@@ -18,6 +18,7 @@ from record import Book
 from rich.table import Table
 
 from advgan.fit import Samples, fit
+from advgan.health import DivergedError
 from advgan.mixtures import MIXTURES, SAMPLES, TRAINING, Mixture
 from advgan.recipes import RECIPES
 
@@ -101,7 +102,11 @@ def learnt(mixture: str, game: str, folder: Path) -> Line:
 
 def trained(mixture: Mixture, game: str, seed: int, folder: Path) -> dict[str, float]:
     recipe = replace(RECIPES[mixture.name], seed=seed, **GAMES[game])
-    run = fit(recipe, Samples(mixture.sample(TRAINING, seed=0), source=mixture.name), folder, every=recipe.steps)
+    data = Samples(mixture.sample(TRAINING, seed=0), source=mixture.name)
+    try:
+        run = fit(recipe, data, folder, every=recipe.steps)
+    except DivergedError:
+        return {"modes": 0.0, "high_quality": 0.0, "reverse_kl": float("nan"), "narrowest": 0.0, "widest": 0.0}
     deviation = mixture.measure(run.sample(ENOUGH, seed=NOISE)).deviation.nan_to_num(0.0)  # 0: the mode is missing
     return mixture.measure(run.sample(SAMPLES, seed=NOISE)).as_measures() | {
         "narrowest": float(deviation.min()),
