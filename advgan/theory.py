@@ -169,7 +169,7 @@ def shares(objective: Objective, scores: np.ndarray, centre: float = 0.0) -> np.
 
 
 def centre_of(scores: np.ndarray, weights: np.ndarray) -> float:
-    """The constant that a `Relativistic` critic leaves open: with it taken off, D is 1/2 in the mean over both densities.
+    """The constant that a `Relativistic` critic leaves open: without it D is 1/2 in the mean over both densities.
 
     scores [n] at points that stand for `weights` [n] of (p_r + p_g) / 2.
     """

@@ -4,7 +4,7 @@ For every kind of generator `g(x, labels, z) -> fake`: perturbers use x, sample 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import get_total_norm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .objectives import Objective
 from .penalties import Draw, Penalty
 from .processes import ALONE, Processes
 
+SMALL = 2**13  # numbers in a batch
 Adversary = Callable[[Tensor, Tensor | None], Tensor]  # (fake, labels) -> [b], smaller = fools better
 
 
@@ -30,7 +33,7 @@ class Players:
 
     @classmethod
     def new(cls, generator: nn.Module, critic: nn.Module, lr: float = 2e-4, betas: tuple[float, float] = (0.0, 0.99)):
-        opts = [torch.optim.Adam(net.parameters(), lr, betas, **_fastest(net)) for net in (generator, critic)]
+        opts = [torch.optim.Adam(net.parameters(), lr, betas, fused=True) for net in (generator, critic)]
         return cls(generator, critic, opts[0], opts[1], deepcopy(generator).eval().requires_grad_(False))
 
     def tune(self, lr: float, betas: tuple[float, float]) -> None:
@@ -69,7 +72,7 @@ def train_step(
     that the average keeps. Returns scalars on the device; nothing waits for it.
     """
     with _precision(game, x):
-        fake = players.generator(x, labels, z)
+        fake = players.generator(x, labels, z).to(x.dtype)
     about = critic_phase(players, x, labels, fake, game=game, draw=draw, processes=processes)
     about |= generator_phase(players, x, labels, fake, game=game, processes=processes)
     follow(players.average, players.generator, decay)
@@ -88,7 +91,7 @@ def critic_turn(
 ) -> dict[str, Tensor]:
     """The critic moves alone, as it does between two moves of the generator where it is to have more of them."""
     with torch.no_grad(), _precision(game, x):
-        fake = players.generator(x, labels, z)
+        fake = players.generator(x, labels, z).to(x.dtype)
     return critic_phase(players, x, labels, fake, game=game, draw=draw, processes=processes)
 
 
@@ -104,9 +107,9 @@ def critic_phase(
 ) -> dict[str, Tensor]:
     """The critic moves; the generator is no part of it, since the fakes are detached here."""
     critic, penalised = players.critic, game.penalty is not None
-    real, fake = (images.detach().to(x.dtype).requires_grad_(penalised) for images in (x, fake))
+    real, fake = (images.detach().requires_grad_(penalised) for images in (x, fake))
     with _precision(game, x):
-        real_scores, fake_scores = critic(real, labels).to(x.dtype), critic(fake, labels).to(x.dtype)
+        real_scores, fake_scores = (scores.to(x.dtype) for scores in _judged(critic, real, fake, labels))
         loss = game.objective.critic(real_scores, fake_scores).mean()
         price = torch.zeros_like(loss)
         if game.penalty is not None:
@@ -138,26 +141,30 @@ def generator_phase(
             loss = game.objective.generator(real_scores, critic(fake, labels).to(x.dtype)).mean()
             fooling = torch.zeros_like(loss) if game.adversary is None else game.adversary(fake, labels).mean()
             classes = _class_loss(critic, fake, labels, game)
-        slope = descend(players.generator_opt, loss + game.adversary_weight * fooling + classes, processes)
+        gradients = descend(players.generator_opt, loss + game.adversary_weight * fooling + classes, processes)
+        slope = root_mean_square(gradients)
     return {"generator": loss.detach(), "fooling": fooling.detach(), "class": classes.detach(), "slope": slope}
 
 
-def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> Tensor:
-    """One move, after which no gradient is left behind. Returns the root mean square of the gradient."""
-    opt.zero_grad(set_to_none=True)
+def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> list[Tensor]:
+    """One move, from no gradients to none left behind. Returns those that it went by."""
     parameters = [p for group in opt.param_groups for p in group["params"] if p.requires_grad]
+    for p in parameters:
+        p.grad = None
     loss.backward(inputs=parameters)  # not in the samples, which a penalty makes leaves too
     gradients = [p.grad for p in parameters if p.grad is not None]
     processes.average(gradients)
     opt.step()
-    opt.zero_grad(set_to_none=True)
-    return root_mean_square(gradients)
+    for p in parameters:
+        p.grad = None
+    return gradients
 
 
 def follow(average: nn.Module, generator: nn.Module, decay: float) -> None:
     """Parameters are averaged; buffers (running statistics) are copied."""
     with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1 - decay)
+        slow_ones: list[Any] = list(average.parameters())
+        get_ema_multi_avg_fn(decay)(slow_ones, list(generator.parameters()), None)
         for slow, fast in zip(average.buffers(), generator.buffers(), strict=True):
             slow.copy_(fast)
 
@@ -200,8 +207,16 @@ def root_mean_square(tensors: list[Tensor]) -> Tensor:
     """Over all their entries; 0 for none."""
     if not tensors:
         return torch.zeros(())
-    norms = torch.stack(torch._foreach_norm(tensors))
-    return norms.norm() / sum(tensor.numel() for tensor in tensors) ** 0.5
+    return get_total_norm(tensors) / sum(tensor.numel() for tensor in tensors) ** 0.5
+
+
+def _judged(critic: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The scores of both, in one pass where samples are so small that each operation costs more than its arithmetic."""
+    if real.numel() > SMALL:
+        return critic(real, labels), critic(fake, labels)
+    both = None if labels is None else torch.cat((labels, labels))
+    real_scores, fake_scores = critic(torch.cat((real, fake)), both).chunk(2)
+    return real_scores, fake_scores
 
 
 def _class_loss(critic: nn.Module, images: Tensor, labels: Tensor | None, game: Game) -> Tensor:
@@ -209,13 +224,8 @@ def _class_loss(critic: nn.Module, images: Tensor, labels: Tensor | None, game: 
     if labels is None or getattr(critic, "conditioning", None) != "auxiliary":
         return images.new_zeros(())
     classify: Any = critic.classify
-    return game.class_weight * cross_entropy(classify(images).float(), labels)
+    return game.class_weight * cross_entropy(classify(images).to(images.dtype), labels)
 
 
 def _precision(game: Game, x: Tensor):
-    return torch.autocast(x.device.type, game.autocast, enabled=game.autocast is not None)
-
-
-def _fastest(net: nn.Module) -> dict[str, bool]:
-    """Fused Adam where there are parameters to fuse."""
-    return {"fused": True} if any(True for _ in net.parameters()) else {}
+    return nullcontext() if game.autocast is None else torch.autocast(x.device.type, game.autocast)

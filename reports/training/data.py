@@ -38,17 +38,17 @@ def images(spec: str, *, conditional: bool | None, image_size: int | None, root:
     if spec == "digits":
         if image_size is not None:
             raise InputError("--image-size is for images read from files; digits is an array and is taken as it is.")
-        parts = [Batch(torch.arange(len(y)), x, y) for x, y in (zoo.training(), zoo.held_out())]
-        return _material(spec, *parts, [str(k) for k in range(10)], conditional)
+        training, held = (Batch(torch.arange(len(y)), x, y) for x, y in (zoo.training(), zoo.held_out()))
+        return _material(spec, training, held, [str(k) for k in range(10)], conditional)
     labelled = conditional is not False
     if spec.startswith("torchvision:"):
-        both = [sources.load(spec, image_size=image_size, root=root, training=training) for training in (True, False)]
-        return _material(spec, *(_whole(part) for part in both), both[0].classes, conditional)
+        training, held = (sources.load(spec, image_size=image_size, root=root, training=part) for part in (True, False))
+        return _material(spec, _whole(training), _whole(held), training.classes, conditional)
     found = sources.load(spec, image_size=image_size, root=root, labelled=labelled)
     everything = _whole(found)
-    held = torch.from_numpy(held_out(everything.labels.numpy()))
-    parts = [Batch(*(column[chosen] for column in everything)) for chosen in (~held, held)]
-    return _material(spec, *parts, found.classes, conditional)
+    chosen = torch.from_numpy(held_out(everything.labels.numpy()))
+    training, held = (Batch._make(column[rows] for column in everything) for rows in (~chosen, chosen))
+    return _material(spec, training, held, found.classes, conditional)
 
 
 def held_out(labels: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ def held_out(labels: np.ndarray) -> np.ndarray:
 def _whole(dataset: Dataset) -> Batch:
     check_shape(dataset.name, dataset.shape)
     columns = zip(*dataset.batches(None, AT_ONCE), strict=True)
-    return Batch(*(torch.cat(column) for column in columns))
+    return Batch._make(torch.cat(column) for column in columns)
 
 
 def check_shape(name: str, shape: tuple[int, ...]) -> None:
@@ -92,7 +92,8 @@ def _material(name: str, training: Batch, held: Batch, classes: list[str], condi
         "held_out": len(held.x),
         "sha256": _hash(training, held),
     }
-    return Material(*(_samples(name, part, len(classes) if use else None) for part in (training, held)), about)
+    known = len(classes) if use else None
+    return Material(_samples(name, training, known), _samples(name, held, known), about)
 
 
 def _samples(name: str, part: Batch, classes: int | None) -> Samples:

@@ -1,7 +1,6 @@
 """Data whose truth is known: how are the ring, the grid and the Gaussian on the line learnt and measured?"""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,11 @@ class Modes:
     """A mixture of Gaussians in the plane, by PacGAN's protocol."""
 
     mixture: mixtures.Mixture
+    training: Samples
     conditional = False
     judge = None
     features = None
     every = None
-
-    @cached_property
-    def training(self) -> Samples:
-        return Samples(self.mixture.sample(mixtures.TRAINING, seed=0), source=self.mixture.name)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -52,14 +48,11 @@ class Modes:
 class Line:
     """The Gaussian on the line, where the theory says how the game must end."""
 
+    training: Samples
     conditional = False
     judge = None
     features = None
     every = gaussian.EVERY
-
-    @cached_property
-    def training(self) -> Samples:
-        return gaussian.samples()
 
     @property
     def about(self) -> dict[str, Any]:
@@ -84,4 +77,7 @@ def known(asked: Asked) -> Modes | Line:
     odd = [option for name, option in names.items() if getattr(asked, name)]
     if odd:
         raise InputError(f"--data {asked.data} has neither classes nor images, so it takes no {' and no '.join(odd)}.")
-    return Line() if asked.data == "gaussian-1d" else Modes(mixtures.named(asked.data))
+    if asked.data == "gaussian-1d":
+        return Line(gaussian.samples())
+    mixture = mixtures.named(asked.data)
+    return Modes(mixture, Samples(mixture.sample(mixtures.TRAINING, seed=0), source=mixture.name))

@@ -14,12 +14,26 @@ from reports.training.known import known
 
 
 class Subject(Protocol):
-    training: Samples
-    conditional: bool
-    about: dict[str, Any]  # of the data; JSON-able
-    judge: str | None
-    features: str | None
-    every: int | None  # steps between marks where the caller names none; None: as `fit` has it
+    @property
+    def training(self) -> Samples: ...
+    @property
+    def conditional(self) -> bool: ...
+    @property
+    def about(self) -> dict[str, Any]:
+        """Of the data; JSON-able."""
+        ...
+
+    @property
+    def judge(self) -> str | None: ...
+    @property
+    def features(self) -> str | None:
+        """The space in which samples and data are compared."""
+        ...
+
+    @property
+    def every(self) -> int | None:
+        """Steps between marks where the caller names none; None: as `fit` has it."""
+        ...
 
     def measure(self, run: Run, critic: nn.Module) -> dict[str, float]:
         """Named values, as `measured.MEASURES` knows them, and "samples", of how many."""
