@@ -12,17 +12,15 @@ MODES = Recipe(
     width=64,
     depth=6,
     latent=2,
-    penalty_weight=Schedule(0.05, 0.001),
-    steps=20_000,
-    batch=256,
-    lr=Schedule(2e-3, 1e-5),
+    steps=44_000,
+    batch=128,
     beta2=Schedule(0.95, 0.999),
     half_life=50_000,
 )
 
 RECIPES = {
-    "ring": MODES,
-    "grid": replace(MODES, penalty_weight=Schedule(0.4, 0.008)),  # its modes are four times as far apart
+    "ring": replace(MODES, lr=Schedule(2e-3, 1e-5), penalty_weight=Schedule(0.05, 0.001)),
+    "grid": replace(MODES, lr=Schedule(4e-3, 1e-5), penalty_weight=Schedule(0.2, 0.004)),
     "digits": Recipe(network="dcgan", width=32, conditional=True, steps=5000),
     "images": Recipe(network="dcgan", width=32, conditional=True, steps=5000),
 }
