@@ -139,7 +139,8 @@ def look(step: int, fakes: Tensor, critic: nn.Module, objective: Objective) -> L
     real = np.diff(norm.cdf(edges, MEAN, DEVIATION))
     inside = np.clip(fakes.double().numpy(), edges[0], edges[-1])
     fake = np.histogram(inside, edges)[0] / len(inside)
-    data = norm.ppf((np.arange(COUNT) + 0.5) / COUNT, MEAN, DEVIATION)  # equal steps of probability: a quadrature
+    ranks = (np.arange(len(inside)) + 0.5) / len(inside)
+    data = norm.ppf(ranks, MEAN, DEVIATION)  # equal steps of probability: a quadrature
     at_x, at_data, at_fakes = (scores(critic, points) for points in (x, data, fakes.double().numpy()))
     loss = objective.critic(torch.from_numpy(at_data), torch.from_numpy(at_fakes)).mean()
     centre = centre_of(at_x, real + fake) if isinstance(objective, Relativistic) else 0.0

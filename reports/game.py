@@ -36,6 +36,8 @@ def chosen(looks: Sequence[Look]) -> list[tuple[str, Look]]:
     """
     first, last = looks[0], looks[-1]
     named = [("start", first)]
+    if len(looks) == 1:
+        return named
     for name, share in (("early", FALLEN), ("late", NEAR)):
         found = next((one for one in looks[1:-1] if one.js <= share * first.js and one.step > named[-1][1].step), None)
         named += [(name, found)] if found else []
@@ -101,7 +103,7 @@ def _critics(axes: Axes, one: Look, colours: Mapping[str, str]) -> None:
 
 
 def _numbers(one: Look) -> str:
-    return f"JS {_short(one.js)}   V {one.value:.3f}   mean D {one.critic_mean:.3f}".replace("-", "−")
+    return f"JS {_short(one.js)}  V {one.value:.3f}  mean D {one.critic_mean:.3f}".replace("-", "−")
 
 
 def _short(js: float) -> str:
