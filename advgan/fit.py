@@ -123,7 +123,8 @@ class _Trainer:
     def add(self, about: dict[str, Tensor]) -> None:
         if not self.totals:
             self.totals = {name: torch.zeros_like(value) for name, value in about.items()}
-        torch._foreach_add_(list(self.totals.values()), list(about.values()))
+        for name, value in about.items():
+            self.totals[name] += value
         self.count += 1
 
     def row(self, measure: Measure | None) -> None:

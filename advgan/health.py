@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from attacks.errors import InputError
 
@@ -64,8 +65,7 @@ def not_finite(row: Row) -> list[str]:
 
 def all_finite(net: nn.Module) -> bool:
     """Are all its parameters?"""
-    norms = torch.stack(torch._foreach_norm([p.detach() for p in net.parameters()], torch.inf))
-    return bool(norms.isfinite().all())
+    return bool(get_total_norm([p.detach() for p in net.parameters()], torch.inf).isfinite())
 
 
 def spread(fakes: Tensor, reals: Tensor) -> float:

@@ -57,11 +57,13 @@ class Recipe:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Recipe":
         """From what `as_config` gives; keys of others are passed over, and missing ones have their defaults."""
-        known = {field.name: config[field.name] for field in fields(cls) if field.name in config}
-        return cls(
-            **{name: Schedule(**value) if isinstance(value, Mapping) else value for name, value in known.items()}
-        )
+        known: dict[str, Any] = {field.name: config[field.name] for field in fields(cls) if field.name in config}
+        return cls(**{name: _read(value) for name, value in known.items()})
 
     def as_config(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
+
+
+def _read(value: Any) -> Any:
+    return Schedule(**value) if isinstance(value, Mapping) else value

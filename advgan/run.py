@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attacks import noise
 from attacks.errors import InputError
 
+from . import networks
 from .checkpoint import FORMAT, load_into, pack, unpack, write, write_json
 from .recipe import Recipe
 from .samples import SAMPLING, stream
@@ -26,8 +27,6 @@ Build = Callable[[Recipe, Shape, int | None], tuple[nn.Module, nn.Module]]  # ->
 
 def build(recipe: Recipe, shape: Shape, classes: int | None) -> tuple[nn.Module, nn.Module]:
     """The generator and critic that the recipe names."""
-    from . import networks
-
     return networks.build(
         recipe.network,
         shape,

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import get_total_norm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .objectives import Objective
 from .penalties import Draw, Penalty
@@ -30,7 +32,7 @@ class Players:
 
     @classmethod
     def new(cls, generator: nn.Module, critic: nn.Module, lr: float = 2e-4, betas: tuple[float, float] = (0.0, 0.99)):
-        opts = [torch.optim.Adam(net.parameters(), lr, betas, **_fastest(net)) for net in (generator, critic)]
+        opts = [torch.optim.Adam(net.parameters(), lr, betas, fused=True) for net in (generator, critic)]
         return cls(generator, critic, opts[0], opts[1], deepcopy(generator).eval().requires_grad_(False))
 
     def tune(self, lr: float, betas: tuple[float, float]) -> None:
@@ -69,7 +71,7 @@ def train_step(
     that the average keeps. Returns scalars on the device; nothing waits for it.
     """
     with _precision(game, x):
-        fake = players.generator(x, labels, z)
+        fake = players.generator(x, labels, z).to(x.dtype)
     about = critic_phase(players, x, labels, fake, game=game, draw=draw, processes=processes)
     about |= generator_phase(players, x, labels, fake, game=game, processes=processes)
     follow(players.average, players.generator, decay)
@@ -88,7 +90,7 @@ def critic_turn(
 ) -> dict[str, Tensor]:
     """The critic moves alone, as it does between two moves of the generator where it is to have more of them."""
     with torch.no_grad(), _precision(game, x):
-        fake = players.generator(x, labels, z)
+        fake = players.generator(x, labels, z).to(x.dtype)
     return critic_phase(players, x, labels, fake, game=game, draw=draw, processes=processes)
 
 
@@ -104,7 +106,7 @@ def critic_phase(
 ) -> dict[str, Tensor]:
     """The critic moves; the generator is no part of it, since the fakes are detached here."""
     critic, penalised = players.critic, game.penalty is not None
-    real, fake = (images.detach().to(x.dtype).requires_grad_(penalised) for images in (x, fake))
+    real, fake = (images.detach().requires_grad_(penalised) for images in (x, fake))
     with _precision(game, x):
         real_scores, fake_scores = critic(real, labels).to(x.dtype), critic(fake, labels).to(x.dtype)
         loss = game.objective.critic(real_scores, fake_scores).mean()
@@ -145,8 +147,9 @@ def generator_phase(
 def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> Tensor:
     """One move, after which no gradient is left behind. Returns the root mean square of the gradient."""
     opt.zero_grad(set_to_none=True)
-    loss.backward()
-    gradients = [p.grad for group in opt.param_groups for p in group["params"] if p.grad is not None]
+    parameters = [p for group in opt.param_groups for p in group["params"] if p.requires_grad]
+    loss.backward(inputs=parameters)  # not in the samples, which a penalty makes leaves too
+    gradients = [p.grad for p in parameters if p.grad is not None]
     processes.average(gradients)
     opt.step()
     opt.zero_grad(set_to_none=True)
@@ -156,7 +159,8 @@ def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALO
 def follow(average: nn.Module, generator: nn.Module, decay: float) -> None:
     """Parameters are averaged; buffers (running statistics) are copied."""
     with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1 - decay)
+        slow_ones: list[Any] = list(average.parameters())
+        get_ema_multi_avg_fn(decay)(slow_ones, list(generator.parameters()), None)
         for slow, fast in zip(average.buffers(), generator.buffers(), strict=True):
             slow.copy_(fast)
 
@@ -199,8 +203,7 @@ def root_mean_square(tensors: list[Tensor]) -> Tensor:
     """Over all their entries; 0 for none."""
     if not tensors:
         return torch.zeros(())
-    norms = torch.stack(torch._foreach_norm(tensors))
-    return norms.norm() / sum(tensor.numel() for tensor in tensors) ** 0.5
+    return get_total_norm(tensors) / sum(tensor.numel() for tensor in tensors) ** 0.5
 
 
 def _class_loss(critic: nn.Module, images: Tensor, labels: Tensor | None, game: Game) -> Tensor:
@@ -208,13 +211,8 @@ def _class_loss(critic: nn.Module, images: Tensor, labels: Tensor | None, game: 
     if labels is None or getattr(critic, "conditioning", None) != "auxiliary":
         return images.new_zeros(())
     classify: Any = critic.classify
-    return game.class_weight * cross_entropy(classify(images).float(), labels)
+    return game.class_weight * cross_entropy(classify(images).to(images.dtype), labels)
 
 
 def _precision(game: Game, x: Tensor):
     return torch.autocast(x.device.type, game.autocast, enabled=game.autocast is not None)
-
-
-def _fastest(net: nn.Module) -> dict[str, bool]:
-    """Fused Adam where there are parameters to fuse."""
-    return {"fused": True} if any(True for _ in net.parameters()) else {}

@@ -96,6 +96,10 @@ def gan(
     width: Annotated[
         int | None, typer.Option("--width", metavar="N", rich_help_panel=HOW, help="Of the networks' narrowest layers.")
     ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option("--depth", metavar="N", rich_help_panel=HOW, help="Of mlp its layers, of resnet its blocks."),
+    ] = None,
     latent: Annotated[
         int | None, typer.Option("--latent", metavar="N", rich_help_panel=HOW, help="Random numbers behind a sample.")
     ] = None,
@@ -196,6 +200,7 @@ def gan(
         **penalty_from_text(penalty),
         "network": network,
         "width": width,
+        "depth": depth,
         "latent": latent,
         "conditioning": conditioning,
         "steps": steps,

@@ -43,10 +43,12 @@ def test_every_loss_and_every_module_to_put_round_a_model_is_in_the_api_page():
 
 def test_every_option_of_the_command_is_in_the_api_page():
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
-    for name in ("audit", "doctor"):
-        section = API.partition(f"### `advgan {name}`")[2].partition("###")[0]
-        options = [text for option in commands[name].params for text in (*option.opts, *option.secondary_opts)]
-        assert "--model" in options
+    commands = {**commands, "train gan": commands["train"].commands["gan"]}
+    for name, known in {"audit": "--model", "doctor": "--model", "train gan": "--resume", "sample": "--class"}.items():
+        section = API.partition(f"### `advgan {name}")[2].partition("###")[0]
+        params = [option for option in commands[name].params if option.param_type_name == "option"]
+        options = [text for option in params for text in (*option.opts, *option.secondary_opts)]
+        assert known in options
         assert [text for text in options if f"`{text}`" not in section] == []
 
 

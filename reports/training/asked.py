@@ -6,16 +6,22 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from advgan import gaussian
+from advgan.mixtures import MIXTURES
 from advgan.recipe import Recipe
 from advgan.recipes import RECIPES
 from attacks.errors import InputError
 
-KNOWN = ("ring", "grid", "gaussian-1d")
+KNOWN = (*MIXTURES, "gaussian-1d")
+
+
+MIXTURE = Recipe(network="mlp", latent=2, batch=256, steps=10_000)
 
 
 def usual(data: str) -> Recipe:
     """The recipe for data of that name where nothing is said of it."""
-    return gaussian.recipe() if data == "gaussian-1d" else RECIPES.get(data, RECIPES["images"])
+    if data == "gaussian-1d":
+        return gaussian.recipe()
+    return RECIPES.get(data) or (MIXTURE if data in MIXTURES else RECIPES["images"])
 
 
 @dataclass(frozen=True)

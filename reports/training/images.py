@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advgan import measures
-from advgan.measures import pixels
+from advgan.measures import Features, pixels
 from advgan.run import Run
 from advgan.samples import Samples
 from attacks.errors import InputError
@@ -19,6 +19,7 @@ from reports.training import data
 from reports.training.data import Material
 from reports.training.measured import MEASURES
 
+DIGITS = "digits:standard"  # the judge of the digits
 MOST = 10_000  # samples that are measured
 PER_CLASS = 12  # samples shown
 NEAREST = 12  # pairs shown
@@ -33,7 +34,8 @@ class Images:
     conditional: bool
     judge: str | None
     classifier: nn.Module | None
-    features = "pixels"
+    features: str = "pixels"
+    space: Features = pixels  # what they are called, and how they are made of images in [0, 1]
     every = None
 
     @classmethod
@@ -47,15 +49,18 @@ class Images:
         judge: str | None,
         weights: Path | None,
     ) -> "Images":
-        """InputError for data or a judge that cannot be used."""
+        """A judge that was named also makes the features. InputError for data or a judge that cannot be used."""
         if weights is not None and judge is None:
             raise InputError(f"--judge-weights {weights} belongs to a --judge, and none is named.")
-        if judge is None and spec == "digits":
-            judge = "digits:standard"
         material = data.images(spec, conditional=conditional, image_size=image_size, root=root)
         use = material.training.classes is not None
-        classifier = _classifier(judge, weights, material) if judge and use else None
-        return cls(material, use, judge if classifier else None, classifier)
+        if judge is not None:
+            classifier = _classifier(judge, weights, material)
+            features = f"the penultimate layer of {judge}"
+            return cls(material, use, judge, classifier, features, measures.penultimate(classifier))
+        if spec == "digits" and use:
+            return cls(material, use, DIGITS, _classifier(DIGITS, None, material))
+        return cls(material, use, None, None)
 
     @property
     def training(self) -> Samples:
@@ -69,19 +74,23 @@ class Images:
         """At the end all of it, with the same of the images held out as "real_..."; on the way what is quick."""
         x = self._drawn(run)
         if run.step < run.recipe.steps:
-            return {"samples": float(len(x)), **self._recognised(x), "frechet": measures.frechet(self._real, pixels(x))}
+            return {
+                "samples": float(len(x)),
+                **self._recognised(x),
+                "frechet": measures.frechet(self._real, self.space(x)),
+            }
         held = self._scores(unit(self.material.held_out.x[:MOST]))
         return self._scores(x) | {f"real_{name}": value for name, value in held.items() if name in MEASURES}
 
     def pictures(self, run: Run) -> dict[str, np.ndarray]:
-        """x, y: samples for the grid; near, near_of, distance, real_distance: see `copies`."""
+        """x, y: samples for the grid, of all classes in turn; the rest: see `copies`."""
         n = PER_CLASS * (run.classes or 4)
         shown = run.sample(n, None if run.classes is None else torch.arange(n) % run.classes)
         labels = np.arange(n) % (run.classes or 1)
         return {"x": shown.numpy(), "y": labels, **self.copies(self._drawn(run))}
 
     def copies(self, x: Tensor) -> dict[str, np.ndarray]:
-        """The samples [NEAREST, ...] that lie nearest to a training image, and that image beside each.
+        """copied, near [NEAREST, ...]: the samples nearest to a training image, and that image; how far apart they are.
 
         distance [n], real_distance [m]: of each sample, and of each image held out, to the nearest training image;
         Euclidean, pixels in [0, 1].
@@ -105,8 +114,9 @@ class Images:
         return run.sample(n, labels[:n] if labels is not None and run.classes else None, NOISE)
 
     def _scores(self, x: Tensor) -> dict[str, float]:
-        found = measures.compare(self._real, pixels(x))
-        return {**self._recognised(x), **found, "reference": found.pop("real")}
+        found = measures.compare(self._real, self.space(x))
+        found["reference"] = found.pop("real")  # "real" is the mean score of real images in a run's history
+        return self._recognised(x) | found
 
     def _recognised(self, x: Tensor) -> dict[str, float]:
         """The share of x [n, ...], of the classes of the images held out, that the judge takes for their class."""
@@ -117,7 +127,7 @@ class Images:
 
     @cached_property
     def _real(self) -> Tensor:
-        return pixels(unit(self.training.x[:MOST]))
+        return self.space(unit(self.training.x[:MOST]))
 
 
 def unit(x: Tensor) -> Tensor:
@@ -135,13 +145,15 @@ def _classifier(judge: str, weights: Path | None, material: Material) -> nn.Modu
 
 
 def _try(judge: str, model: nn.Module, material: Material) -> None:
-    """InputError unless the judge answers the images held out with as many classes as they have."""
+    """InputError unless the judge answers the images held out, with as many classes as they have if they have any."""
     x, classes = unit(material.held_out.x[:2]), material.training.classes
     try:
         with torch.no_grad():
             answer = model(x)
     except Exception as error:  # a model's own
         raise InputError(f"--judge {judge} cannot take images {list(x.shape[1:])} ({error}). Name another.") from error
-    if not isinstance(answer, Tensor) or answer.ndim != 2 or answer.shape[1] != classes:
+    if not isinstance(answer, Tensor) or answer.ndim != 2 or (classes and answer.shape[1] != classes):
         shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise InputError(f"--judge {judge} answers {shape}; logits [b, {classes}] are needed, one for each class.")
+        raise InputError(
+            f"--judge {judge} answers {shape}; logits [b, {classes or 'K'}] are needed, one for each class."
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from reports import html, words
+from reports import game, html, words
 from reports.training import graphs, pictured
 from reports.training.graphs import Chart
 from reports.training.measured import MEASURES, counted, told
@@ -79,7 +79,7 @@ def contents(run: SavedRun) -> Page:
         progress=graphs.progress(run),
         game=graphs.game(run),
         copies=pictured.copies(run),
-        theory=None,
+        theory=Markup(game.svg(run.looks, "game")) if run.looks else None,
         warnings=run.warned,
         command=run.about.get("command", ""),
         sample=f"advgan sample {run.folder.name} --n 64 {_into(run)}",

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from advgan.checkpoint import write
+from advgan.gaussian import LOOKS, Look, load_looks
 from attacks.errors import InputError
 
 FORMAT = 1
@@ -29,6 +30,7 @@ class SavedRun:
     about: dict[str, Any] = field(default_factory=dict)  # data, command, versions: what the command knows
     samples: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # step -> x [n, ...] of one noise, labels
     pictures: dict[str, np.ndarray] = field(default_factory=dict)  # what the page shows of the finished generator
+    looks: list[Look] = field(default_factory=list)  # of the game on the line alone
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -45,6 +47,7 @@ class SavedRun:
             about=read_json(folder, ABOUT) if (folder / ABOUT).is_file() else {},
             samples=_samples(folder / SAMPLES),
             pictures=_arrays(folder / PICTURES) if (folder / PICTURES).is_file() else {},
+            looks=load_looks(folder) if (folder / LOOKS).is_dir() else [],
         )
 
     @property

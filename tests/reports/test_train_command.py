@@ -25,15 +25,22 @@ class Judge(nn.Module):
     def __init__(self, classes=3, stop_at=None):
         super().__init__()
         self.classes, self.stop_at, self.calls = classes, stop_at, 0
+        self.last = nn.Linear(3, classes)
 
     def forward(self, x):
         self.calls += len(x) > 2
         if self.calls == self.stop_at:
             os.kill(os.getpid(), signal.SIGINT)
-        return x.mean((1, 2, 3))[:, None] * torch.arange(self.classes)
+        return self.last(torch.stack([x.mean((1, 2, 3)), x.std((1, 2, 3)), x[:, 0, 0, 0]], 1))
 
-def judge(): return Judge()
-def stopping(): return Judge(stop_at=2)
+def judge():
+    torch.manual_seed(0)
+    return Judge()
+
+def stopping():
+    torch.manual_seed(0)
+    return Judge(stop_at=4)
+
 def ten(): return Judge(10)
 def fails(): return nn.Linear(5, 3)
 """
@@ -111,6 +118,7 @@ def test_a_run_writes_its_folder_and_prints_its_measures(advgan: Advgan):
     assert told["history"][-1]["frechet"] == told["measures"]["frechet"]
     assert told["measures"]["samples"] == 12  # every fifth of 60 is held out
     assert told["measures"]["reference"] == 48
+    assert all(abs(row["real"]) < 10 for row in told["history"][1:])  # a mean score, not a count
 
 
 def test_the_digits_are_learnt_where_nothing_else_is_named(advgan: Advgan):
@@ -123,6 +131,14 @@ def test_the_digits_are_learnt_where_nothing_else_is_named(advgan: Advgan):
     told = run_json("advgan-run")
     assert told["config"]["conditional"] is True
     assert told["measures"]["real_recognised"] > 0.95
+
+
+def test_a_judge_that_is_named_makes_the_features_too(advgan: Advgan):
+    assert advgan("train", "gan", *IMAGES, "--judge", "net.py:judge", "--out", "run").status == 0
+    assert json.loads(Path("run/about.json").read_text())["features"] == "the penultimate layer of net.py:judge"
+    assert run_json()["measures"]["features"] == 3
+    assert advgan("train", "gan", *IMAGES, "--out", "again").status == 0
+    assert run_json("again")["measures"]["features"] == 64
 
 
 def test_without_a_judge_nothing_is_said_to_be_recognised(advgan: Advgan):
