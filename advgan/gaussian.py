@@ -31,7 +31,7 @@ COUNT, BINS, REACH = 100_000, 100, 8  # samples measured, bins, and how many dev
 PEOPLED = 0.01  # a bin counts where p_r + p_g exceeds this share of its maximum
 JS_AT_REST, CRITIC_AT_REST = 0.002, 0.02
 LOOKS = "looks"
-EVERY = 10  # steps between looks: the first hundred decide the game
+EVERY = 5  # steps between looks: the first hundred decide the game
 
 
 def recipe(seed: int = 0, objective: str = "non_saturating") -> Recipe:
@@ -48,7 +48,7 @@ def recipe(seed: int = 0, objective: str = "non_saturating") -> Recipe:
         objective=objective,
         penalty="r1r2",
         penalty_weight=0.01,
-        steps=800,
+        steps=600,
         batch=256,
         critic_steps=8,
         lr=Schedule(2e-3, 0.0),

@@ -24,13 +24,13 @@ from reports.figures import INK, LINE, MUTED, PAPER, PLACEHOLDERS, STYLE
 
 GENERATED, DATA, CRITIC = list(PLACEHOLDERS)[4:7]
 BEST = (0, (4, 2.5))  # dashes of the best critic's line
-FALLEN, NEAR = 0.5, 0.05  # of the JS at the start: where "early" and "late" are
+FALLEN, NEAR = 0.5, 0.02  # of the JS at the start: where "early" and "late" are
 DOTS = 180  # per inch
 CSS = Path(__file__).parent / "templates" / "style.css"
 
 
 def chosen(looks: Sequence[Look]) -> list[tuple[str, Look]]:
-    """Four of a run's looks with their names: the start, where JS has halved, where a twentieth is left, the end.
+    """Four of a run's looks with their names: the start, where JS has halved, where a fiftieth is left, the end.
 
     The end is called equilibrium where the game has reached it. A run that has not come so far has fewer.
     """

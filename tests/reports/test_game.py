@@ -19,7 +19,7 @@ def looked(step: int, away: float, js: float, critic: float = 0.5) -> Look:
     return Look(step, X, real, fake, np.full(BINS, critic), real / (real + fake), js, -1.386, 0.5)
 
 
-LOOKS = [looked(0, 2, 0.6), looked(25, 1.9, 0.5), looked(50, 1, 0.2), looked(75, 0.3, 0.02), looked(100, 0, 0.0002)]
+LOOKS = [looked(0, 2, 0.6), looked(25, 1.9, 0.5), looked(50, 1, 0.2), looked(75, 0.3, 0.011), looked(100, 0, 0.0002)]
 
 
 def test_the_four_panels_are_start_half_way_near_and_end():
@@ -42,7 +42,7 @@ def test_a_run_that_has_not_come_far_has_fewer_panels_and_is_drawn_all_the_same(
 
 def test_the_numbers_of_each_look_stand_over_its_panel():
     text = svg(LOOKS, "game")
-    for said in ("JS 0.6", "JS 0.2", "JS 0.02", "JS 0.0002", "mean D 0.500", "x  at step 75", "equilibrium"):
+    for said in ("JS 0.6", "JS 0.2", "JS 0.011", "JS 0.0002", "mean D 0.500", "x  at step 75", "equilibrium"):
         assert said in text
     assert "var(--series-1)" in text
     assert "#00000" not in text
