@@ -122,9 +122,9 @@ def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
     """One line above all panels; each name has the look of its line."""
     lines = {
         "data": {"color": colours[DATA], "linewidth": 6, "alpha": 0.45},
-        "generated, from 100,000 samples": {"color": colours[GENERATED], "linewidth": 1.8},
+        "generated (100,000 samples)": {"color": colours[GENERATED], "linewidth": 1.8},
         "trained critic D": {"color": colours[CRITIC], "linewidth": 2},
-        "best critic, p / (p + q)": {"color": colours[INK], "linewidth": 1.5, "linestyle": BEST},
+        "best critic, data / (data + generated)": {"color": colours[INK], "linewidth": 1.5, "linestyle": BEST},
     }
     handles = [Line2D([], [], label=name, **style) for name, style in lines.items()]
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.045, 1.0), ncols=4, frameon=False, fontsize=10.5)
