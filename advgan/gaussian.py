@@ -38,8 +38,7 @@ def recipe(seed: int = 0, objective: str = "non_saturating") -> Recipe:
     """What reaches the equilibrium: a critic that moves eight times as often, and steps that end at nothing.
 
     R1 and R2 begin slight, so that the critic is near the best one while there is something to tell apart, and rise to
-    hold it still. Held at 0.01 to the end, D stays within 0.03 of 1/2 instead of 0.01: it goes on finding what is left
-    in the tails.
+    hold it still: at 0.01 to the end it goes on finding what is left in the tails.
     """
     return Recipe(
         network="mlp",
