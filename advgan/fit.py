@@ -144,11 +144,14 @@ class _Trainer:
                 row.update(self.run.measures)
 
     def save(self) -> None:
-        """Writes the checkpoint, the generator and run.json, and `last_good/` where no fault holds."""
+        """The first process writes all, and `last_good/` where no fault holds."""
         if not all(all_finite(net) for net in (self.table.players.generator, self.table.players.critic)):
             self._diverged("a parameter")
-        if not self.table.processes.first:
-            return
+        if self.table.processes.first:
+            self._write()
+        self.table.processes.wait()  # nobody resumes from what is being written
+
+    def _write(self) -> None:
         folders = [CHECKPOINT, LAST_GOOD] if is_well(self.run.history[-1]) else [CHECKPOINT]
         progress = {name: getattr(self.run, name) for name in PROGRESS} | {"count": self.count}
         for folder in folders:

@@ -1,8 +1,28 @@
 """Which recipe is usual for which data? Each was tried: tests/bench/results.csv says on what, and what came of it."""
 
+from dataclasses import replace
+
 from .recipe import Recipe
+from .schedules import Schedule
+
+# Narrow modes want a critic that may at last be steep, so the penalty fades; deep networks, since a generator must jump
+# from mode to mode; and a learning rate that ends near 0, since the modes are narrower than its steps are long.
+MODES = Recipe(
+    network="fourier",
+    width=64,
+    depth=6,
+    latent=2,
+    penalty_weight=Schedule(0.05, 0.001),
+    steps=20_000,
+    batch=256,
+    lr=Schedule(2e-3, 1e-5),
+    beta2=Schedule(0.95, 0.999),
+    half_life=50_000,
+)
 
 RECIPES = {
+    "ring": MODES,
+    "grid": replace(MODES, penalty_weight=Schedule(0.4, 0.008)),  # its modes are four times as far apart
     "digits": Recipe(network="dcgan", width=32, conditional=True, steps=5000),
     "images": Recipe(network="dcgan", width=32, conditional=True, steps=5000),
 }

@@ -4,7 +4,7 @@ For every kind of generator `g(x, labels, z) -> fake`: perturbers use x, sample 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from .objectives import Objective
 from .penalties import Draw, Penalty
 from .processes import ALONE, Processes
 
+SMALL = 2**13  # numbers in a batch
 Adversary = Callable[[Tensor, Tensor | None], Tensor]  # (fake, labels) -> [b], smaller = fools better
 
 
@@ -108,7 +109,7 @@ def critic_phase(
     critic, penalised = players.critic, game.penalty is not None
     real, fake = (images.detach().requires_grad_(penalised) for images in (x, fake))
     with _precision(game, x):
-        real_scores, fake_scores = critic(real, labels).to(x.dtype), critic(fake, labels).to(x.dtype)
+        real_scores, fake_scores = (scores.to(x.dtype) for scores in _judged(critic, real, fake, labels))
         loss = game.objective.critic(real_scores, fake_scores).mean()
         price = torch.zeros_like(loss)
         if game.penalty is not None:
@@ -140,20 +141,23 @@ def generator_phase(
             loss = game.objective.generator(real_scores, critic(fake, labels).to(x.dtype)).mean()
             fooling = torch.zeros_like(loss) if game.adversary is None else game.adversary(fake, labels).mean()
             classes = _class_loss(critic, fake, labels, game)
-        slope = descend(players.generator_opt, loss + game.adversary_weight * fooling + classes, processes)
+        gradients = descend(players.generator_opt, loss + game.adversary_weight * fooling + classes, processes)
+        slope = root_mean_square(gradients)
     return {"generator": loss.detach(), "fooling": fooling.detach(), "class": classes.detach(), "slope": slope}
 
 
-def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> Tensor:
-    """One move, after which no gradient is left behind. Returns the root mean square of the gradient."""
-    opt.zero_grad(set_to_none=True)
+def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> list[Tensor]:
+    """One move, from no gradients to none left behind. Returns those that it went by."""
     parameters = [p for group in opt.param_groups for p in group["params"] if p.requires_grad]
+    for p in parameters:
+        p.grad = None
     loss.backward(inputs=parameters)  # not in the samples, which a penalty makes leaves too
     gradients = [p.grad for p in parameters if p.grad is not None]
     processes.average(gradients)
     opt.step()
-    opt.zero_grad(set_to_none=True)
-    return root_mean_square(gradients)
+    for p in parameters:
+        p.grad = None
+    return gradients
 
 
 def follow(average: nn.Module, generator: nn.Module, decay: float) -> None:
@@ -206,6 +210,15 @@ def root_mean_square(tensors: list[Tensor]) -> Tensor:
     return get_total_norm(tensors) / sum(tensor.numel() for tensor in tensors) ** 0.5
 
 
+def _judged(critic: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The scores of both, in one pass where samples are so small that each operation costs more than its arithmetic."""
+    if real.numel() > SMALL:
+        return critic(real, labels), critic(fake, labels)
+    both = None if labels is None else torch.cat((labels, labels))
+    real_scores, fake_scores = critic(torch.cat((real, fake)), both).chunk(2)
+    return real_scores, fake_scores
+
+
 def _class_loss(critic: nn.Module, images: Tensor, labels: Tensor | None, game: Game) -> Tensor:
     """An auxiliary critic learns the classes from real samples, and the generator is to make what it recognises."""
     if labels is None or getattr(critic, "conditioning", None) != "auxiliary":
@@ -215,4 +228,4 @@ def _class_loss(critic: nn.Module, images: Tensor, labels: Tensor | None, game: 
 
 
 def _precision(game: Game, x: Tensor):
-    return torch.autocast(x.device.type, game.autocast, enabled=game.autocast is not None)
+    return nullcontext() if game.autocast is None else torch.autocast(x.device.type, game.autocast)

@@ -8,7 +8,7 @@ from torch import nn
 
 from attacks.errors import InputError, unknown
 
-from . import dcgan, mlp, resnet
+from . import dcgan, fourier, mlp, resnet
 from .players import CONDITIONINGS, Critic, Generator, seen
 
 __all__ = ["CONDITIONINGS", "KINDS", "Critic", "Generator", "Kind", "build"]
@@ -26,6 +26,7 @@ class Kind:
 
 KINDS = {
     "mlp": Kind(mlp.generator, mlp.critic, width=128, depth=3),
+    "fourier": Kind(fourier.generator, fourier.critic, width=64, depth=3),
     "dcgan": Kind(dcgan.generator, dcgan.critic, width=32, depth=None),
     "resnet": Kind(resnet.generator, resnet.critic, width=32, depth=1),
 }
@@ -44,8 +45,8 @@ def build(
 ) -> tuple[Generator, Critic]:
     """The pair, in float32 on the CPU, the same for the same seed; torch's global random state is left as it was.
 
-    kind: mlp, dcgan or resnet. shape: of one sample, [D] or [channels, side, side]; dcgan and resnet are for squares
-    whose side is a multiple of 4. latent: length of z. classes: None where there are none.
+    kind: mlp, fourier, dcgan or resnet. shape: of one sample, [D] or [channels, side, side]; dcgan and resnet are for
+    squares whose side is a multiple of 4. latent: length of z. classes: None where there are none.
     width, depth: as the kind's own file says; None for what KINDS says. conditioning: of the critic, see CONDITIONINGS.
     Raises InputError for an unknown name, and for a shape or size that the kind cannot have.
     """

@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_vectors_are_sampled_as_they_are(tmp_path):
     data = Samples(samples(shape=(2,)).x * 100)
     run = trained(tmp_path / "run", replace(PLAIN, steps=1), data, measure=None)
     with torch.no_grad():
-        run.generator.net[-1].bias.fill_(7.0)
+        list(run.generator.parameters())[-1].fill_(7.0)  # the last layer's bias
     assert run.sample(3).mean() > 1
     with pytest.raises(InputError, match="takes no labels"):
         run.sample(3, torch.zeros(3, dtype=torch.int64))
@@ -350,7 +351,7 @@ def test_noise_belongs_to_a_samples_number():
 
 def test_a_perturber_sees_the_samples_and_what_it_must_fool(tmp_path):
     class Perturber(Generator):
-        def forward(self, x, labels, z):
+        def forward(self, x: Any, labels, z):
             return (x + 0.1 * super().forward(x, labels, z)).clamp(-1, 1)
 
     victim = nn.Linear(16, 3).requires_grad_(False)

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from advgan.networks import CONDITIONINGS, KINDS, build, dcgan, mlp, resnet
+from advgan.networks import CONDITIONINGS, KINDS, build, dcgan, fourier, mlp, resnet
 from advgan.networks.shapes import sides
 from attacks import InputError
 
 LATENT, CLASSES = 6, 5
 IMAGES = [(1, 4, 4), (1, 8, 8), (2, 12, 12), (1, 20, 20), (1, 28, 28), (3, 32, 32), (4, 44, 44), (3, 64, 64)]
-SHAPES = {"mlp": [(1,), (2,), (17,), (1, 5, 7), (3, 8, 8)], "dcgan": IMAGES, "resnet": IMAGES}
-SMALL = {"mlp": (3,), "dcgan": (1, 8, 8), "resnet": (1, 8, 8)}
+VECTORS = [(1,), (2,), (17,), (1, 5, 7), (3, 8, 8)]
+SHAPES = {"mlp": VECTORS, "fourier": VECTORS, "dcgan": IMAGES, "resnet": IMAGES}
+SMALL = {"mlp": (3,), "fourier": (3,), "dcgan": (1, 8, 8), "resnet": (1, 8, 8)}
 COUNTS = {  # (kind, shape, width): parameters of generator and critic; latent 64, 10 classes, projection
     ("dcgan", (1, 8, 8), 32): (52417, 36193),
     ("dcgan", (1, 28, 28), 32): (265537, 67873),
@@ -74,17 +75,19 @@ def test_the_docstrings_say_how_many_parameters_there_are(kind, shape, width):
     ]
 
 
-def test_the_mlps_docstring_says_how_many_parameters_there_are():
-    generator, critic = build("mlp", (2,), 2)
-    assert f"generator {parameters(generator):,} parameters, critic {parameters(critic):,}" in (mlp.__doc__ or "")
+@pytest.mark.parametrize(("kind", "file"), [("mlp", mlp), ("fourier", fourier)])
+def test_a_docstring_says_how_many_parameters_there_are(kind, file):
+    generator, critic = build(kind, (2,), 2)
+    said = " ".join((file.__doc__ or "").split())
+    assert f"generator {parameters(generator):,} parameters, critic {parameters(critic):,}" in said
 
 
 @each_kind
 @each_conditioning
 def test_a_critic_ends_linear_so_that_its_scores_have_no_bound_on_either_side(kind, conditioning):
     """A sigmoid at the end puts a least-squares target of -1 out of reach, a leaky ReLU squeezes one side."""
-    _, critic = pair(kind, conditioning=conditioning)
-    x, labels, _ = drawn(SMALL[kind])
+    critic = pair(kind, conditioning=conditioning)[1].double()
+    x, labels, _ = drawn(SMALL[kind], dtype=torch.float64)
     scores = critic(x, labels)
     last = [critic.score.weight, critic.score.bias]
     last += [critic.by_class.weight] if conditioning == "projection" else []
@@ -116,11 +119,11 @@ def test_a_score_depends_on_no_other_row(kind, conditioning):
 @each_kind
 def test_no_critic_normalises_and_a_penalty_on_it_is_the_sum_of_its_rows(kind):
     """Batch normalisation makes R1, R2 and WGAN-GP meaningless: the gradient of a row's score reaches other rows."""
-    _, critic = pair(kind)
+    critic = pair(kind)[1].double()
     stir(critic)
     assert not [layer for layer in critic.modules() if "Norm" in type(layer).__name__]
     assert not list(critic.buffers())
-    x, labels, _ = drawn(SMALL[kind])
+    x, labels, _ = drawn(SMALL[kind], dtype=torch.float64)
 
     def slopes(rows: slice) -> torch.Tensor:
         leaf = x[rows].clone().requires_grad_()

@@ -22,7 +22,7 @@ GAME = Game(Relativistic(), R1R2(1.0))
 def players(conditioning: str = "concat", dtype: torch.dtype = torch.float64, extras: tuple[nn.Module, ...] = ()):
     torch.manual_seed(0)
     pair = Generator(SHAPE, LATENT, CLASSES, extras), Critic(SHAPE, CLASSES, conditioning)
-    return Players.new(*(net.to(dtype) for net in pair))
+    return Players.new(pair[0].to(dtype), pair[1].to(dtype))
 
 
 def batch(b: int = B, dtype: torch.dtype = torch.float64):
@@ -42,8 +42,13 @@ def moved(net: nn.Module, before: list[torch.Tensor]) -> bool:
 def gradients_seen(monkeypatch) -> list[list[torch.Tensor]]:
     """What each move's optimiser was given, in turn."""
     seen: list[list[torch.Tensor]] = []
-    real = train.root_mean_square
-    monkeypatch.setattr(train, "root_mean_square", lambda grads: seen.append([g.clone() for g in grads]) or real(grads))
+    real = train.descend
+
+    def descend(*given):
+        seen.append([gradient.clone() for gradient in real(*given)])
+        return seen[-1]
+
+    monkeypatch.setattr(train, "descend", descend)
     return seen
 
 
@@ -122,6 +127,17 @@ def test_the_gradient_does_not_depend_on_how_often_the_batch_is_repeated(name, m
         torch.testing.assert_close(once, thrice, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_the_critic_moves_alike_whether_it_sees_both_in_one_pass_or_in_two(penalty, monkeypatch):
+    seen = gradients_seen(monkeypatch)
+    for small in (0, 10**6):
+        monkeypatch.setattr(train, "SMALL", small)
+        game = Game(Relativistic(), PENALTIES[penalty](1.0))
+        train_step(players(), *batch(), game=game, draw=lambda shape: torch.full(shape, 0.3, dtype=torch.float64))
+    for one, other in zip(seen[0] + seen[1], seen[2] + seen[3], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_the_callers_tensors_and_modes_are_left_alone():
     side = players(extras=(nn.Dropout(0.5),))
     side.critic.eval()
@@ -181,15 +197,17 @@ def test_what_a_perturber_must_fool_has_its_weight(monkeypatch):
 def test_an_auxiliary_critic_learns_the_classes_from_real_samples_and_teaches_the_generator():
     x, labels, z = batch()
     told, untold = players("auxiliary"), players("concat")
-    before = told.critic.by_class.weight.detach().clone()
+    critic = told.critic
+    assert isinstance(critic, Critic)
+    before = critic.by_class.weight.detach().clone()
     fakes = told.generator(x, labels, z)
     critic_phase(told, x, labels, fakes, game=Game(NonSaturating()))
-    assert not torch.equal(told.critic.by_class.weight, before)
-    after = told.critic.by_class.weight.detach().clone()
+    assert not torch.equal(critic.by_class.weight, before)
+    after = critic.by_class.weight.detach().clone()
     about = generator_phase(told, x, labels, fakes, game=Game(NonSaturating()))
-    expected = nn.functional.cross_entropy(told.critic.classify(fakes), labels)
+    expected = nn.functional.cross_entropy(critic.classify(fakes), labels)
     torch.testing.assert_close(about["class"], expected.detach())
-    assert torch.equal(told.critic.by_class.weight, after)
+    assert torch.equal(critic.by_class.weight, after)
     assert train_step(untold, x, labels, z, game=Game(NonSaturating()))["class"] == 0
 
 
