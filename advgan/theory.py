@@ -8,7 +8,7 @@ The names follow arXiv 1406.2661 (V, JS) and 1611.04076 (the codes a, b, c; Pear
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -173,8 +173,12 @@ def centre_of(scores: np.ndarray, weights: np.ndarray) -> float:
 
     scores [n] at points that stand for `weights` [n] of (p_r + p_g) / 2.
     """
-    mean = np.average
-    return float(brentq(lambda c: mean(expit(scores - c), weights=weights) - 0.5, scores.min() - 1, scores.max() + 1))
+
+    def excess(centre: float) -> float:
+        return float(np.average(expit(scores - centre), weights=weights)) - 0.5
+
+    found: Any = brentq(excess, scores.min() - 1, scores.max() + 1)
+    return float(found)
 
 
 def _estimate(values: np.ndarray) -> Estimate:

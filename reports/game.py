@@ -24,18 +24,20 @@ from reports.figures import INK, LINE, MUTED, PAPER, PLACEHOLDERS, STYLE
 
 GENERATED, DATA, CRITIC = list(PLACEHOLDERS)[4:7]
 BEST = (0, (4, 2.5))  # dashes of the best critic's line
-FALLEN, NEAR = 0.5, 0.05  # of the JS at the start: where "early" and "late" are
+FALLEN, NEAR = 0.5, 0.02  # of the JS at the start: where "early" and "late" are
 DOTS = 180  # per inch
 CSS = Path(__file__).parent / "templates" / "style.css"
 
 
 def chosen(looks: Sequence[Look]) -> list[tuple[str, Look]]:
-    """Four of a run's looks with their names: the start, where JS has halved, where a twentieth is left, the end.
+    """Four of a run's looks with their names: the start, where JS has halved, where a fiftieth is left, the end.
 
     The end is called equilibrium where the game has reached it. A run that has not come so far has fewer.
     """
     first, last = looks[0], looks[-1]
     named = [("start", first)]
+    if len(looks) == 1:
+        return named
     for name, share in (("early", FALLEN), ("late", NEAR)):
         found = next((one for one in looks[1:-1] if one.js <= share * first.js and one.step > named[-1][1].step), None)
         named += [(name, found)] if found else []
@@ -101,7 +103,7 @@ def _critics(axes: Axes, one: Look, colours: Mapping[str, str]) -> None:
 
 
 def _numbers(one: Look) -> str:
-    return f"JS {_short(one.js)}   V {one.value:.3f}   mean D {one.critic_mean:.3f}".replace("-", "−")
+    return f"JS {_short(one.js)}  V {one.value:.3f}  mean D {one.critic_mean:.3f}".replace("-", "−")
 
 
 def _short(js: float) -> str:
@@ -120,9 +122,9 @@ def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
     """One line above all panels; each name has the look of its line."""
     lines = {
         "data": {"color": colours[DATA], "linewidth": 6, "alpha": 0.45},
-        "generated, from 100,000 samples": {"color": colours[GENERATED], "linewidth": 1.8},
+        "generated (100,000 samples)": {"color": colours[GENERATED], "linewidth": 1.8},
         "trained critic D": {"color": colours[CRITIC], "linewidth": 2},
-        "best critic, p / (p + q)": {"color": colours[INK], "linewidth": 1.5, "linestyle": BEST},
+        "best critic, data / (data + generated)": {"color": colours[INK], "linewidth": 1.5, "linestyle": BEST},
     }
     handles = [Line2D([], [], label=name, **style) for name, style in lines.items()]
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.045, 1.0), ncols=4, frameon=False, fontsize=10.5)

@@ -11,6 +11,7 @@ import typer
 from short import SHORT
 
 import attacks
+from advgan import objectives, penalties, theory
 from attacks import CATALOG, Access, Goal, InputError, Victim, losses, models
 from attacks.norms import NORMS
 from reports import cli
@@ -39,6 +40,16 @@ def test_every_loss_and_every_module_to_put_round_a_model_is_in_the_api_page():
     assert "losses.margin" in named
     assert "models.Binary" in named
     assert [name for name in named if name not in API] == []
+
+
+def test_every_objective_penalty_and_piece_of_theory_is_in_the_api_page():
+    modules = (objectives, penalties, theory)
+    named = [f"{module.__name__.split('.')[1]}.{name}" for module in modules for name in public(module)]
+    assert {"objectives.OBJECTIVES", "penalties.R1", "theory.KnownGame"} <= set(named)
+    section = API.partition("## Objectives, penalties and theory")[2].partition("\n## ")[0]
+    inner = {"objectives.Objective", "penalties.Penalty", "theory.Estimate", "theory.LIMIT", "theory.PIECES"}
+    inner |= {"theory.PRECISION"}
+    assert [name for name in named if name not in section and name not in inner] == []
 
 
 def test_every_option_of_the_command_is_in_the_api_page():

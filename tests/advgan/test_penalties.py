@@ -42,7 +42,8 @@ def priced(name: str, critic, real: Tensor, fake: Tensor, labels=None, weight: f
 
 def points(shape: tuple[int, ...], count: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(count, *shape, generator=draw, dtype=torch.float64) for _ in range(2))
+    real, fake = (torch.randn(count, *shape, generator=draw, dtype=torch.float64) for _ in range(2))
+    return real, fake
 
 
 def row_slope(critic, x: Tensor, labels=None) -> Tensor:
@@ -99,7 +100,7 @@ def test_a_row_is_priced_alone_whatever_else_is_in_the_batch(name):
 def test_the_second_derivative_reaches_the_critics_weights(name):
     """Autograd through the penalty against finite differences of the weights: it needs create_graph."""
     critic, (real, fake) = Smooth(3), points((3,))
-    weight = critic.body[1].weight
+    weight = next(critic.body.parameters())
     (found,) = torch.autograd.grad(priced(name, critic, real, fake).sum(), weight)
     wanted, step = torch.zeros_like(found), 1e-5
     for place in range(weight.numel()):
@@ -181,7 +182,8 @@ def test_a_twins_mean_is_the_exact_penalty_of_a_smooth_critic(twin):
     critic, (real, fake) = Smooth(16), points((1, 4, 4), count=4)
     exact = priced(TWINS[twin], critic, real, fake).detach()
     many = 20_000
-    draws = priced(twin, critic, *(x.repeat_interleave(many, 0) for x in (real, fake))).detach().reshape(4, many)
+    again = [x.repeat_interleave(many, 0) for x in (real, fake)]
+    draws = priced(twin, critic, again[0], again[1]).detach().reshape(4, many)
     error = draws.std(1) / math.sqrt(many)
     assert (draws.mean(1) - exact).abs().lt(4 * error).all()
     assert error.lt(0.03 * exact).all()  # so that the line above can fail
