@@ -34,7 +34,7 @@ LONG_PLAN = ((0, 0.15), (None, 0.05))  # to which of the nearest rivals, and for
 CHANCE = 8.0  # times the distance of the two best ends: what another ascent may bring
 PROBE = 12  # queries without gradients, after three rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
-HOPE = 1.0  # of what the last doubling of the queries gained: what the next may
+HOPE = (2.0, 4.0)  # of what the last doubling gained: what the next may; on rows that gradients say nothing of
 FIRST_STOP = 64  # queries, until it is first asked how much they gain
 SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
 CLOSE = 0.1  # of the way to the boundary
@@ -142,7 +142,8 @@ class Verdict:
             answer = yield next(search) if answer is None else search.send(answer)
             if number == stop:
                 if stop > FIRST_STOP:
-                    hopes = HOPE * (rows.trace.seen.lead - rows.since) * log2(self.queries / number)
+                    gained = (rows.trace.seen.lead - rows.since) * torch.where(_blinded(rows), HOPE[1], HOPE[0])
+                    hopes = gained * log2(self.queries / number)
                     if stop <= SURE_STOP:
                         hopes = torch.where(_blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
                     self._let_go(rows, rows.trace.seen.lead + hopes < 0)
