@@ -69,7 +69,7 @@ def fab_t(steps: int = 100, targets: int = 9) -> EachTarget:
     return EachTarget(FAB(steps), targets)
 
 
-def verdict(effort: Effort = "standard", rounds: int = 16, queries: int = 4000) -> Verdict:
+def verdict(effort: Effort = "standard", rounds: int = Verdict.rounds, queries: int = Verdict.queries) -> Verdict:
     """Does an example stand? Passes go where they may still change the answer (see `attacks.verdict`)."""
     others = (
         [CATALOG[name] for name in CATALOG if name not in ("verdict", "transferred")] if effort == "exhaustive" else []

@@ -91,7 +91,9 @@ def gan(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option("--network", metavar="KIND", rich_help_panel=HOW, help="mlp, dcgan or resnet, of both players."),
+        typer.Option(
+            "--network", metavar="KIND", rich_help_panel=HOW, help="mlp, fourier, dcgan or resnet, of both players."
+        ),
     ] = None,
     width: Annotated[
         int | None, typer.Option("--width", metavar="N", rich_help_panel=HOW, help="Of the networks' narrowest layers.")

@@ -14,14 +14,11 @@ from attacks.errors import InputError
 KNOWN = (*MIXTURES, "gaussian-1d")
 
 
-MIXTURE = Recipe(network="mlp", latent=2, batch=256, steps=10_000)
-
-
 def usual(data: str) -> Recipe:
     """The recipe for data of that name where nothing is said of it."""
     if data == "gaussian-1d":
         return gaussian.recipe()
-    return RECIPES.get(data) or (MIXTURE if data in MIXTURES else RECIPES["images"])
+    return RECIPES.get(data, RECIPES["images"])
 
 
 @dataclass(frozen=True)
