@@ -1,10 +1,7 @@
 """What do AutoAttack, its twin here, the verdict and the certificate say of the same rows, and for how many passes?"""
 
-import importlib
-import importlib.util
 import inspect
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +17,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import attacks
-from attacks.errors import InputError
+from attacks.certify import certify
+from attacks.doubts import doubts
 
 BATCH = 250  # AutoAttack's
 EVERYTHING_ROWS = 200
-CERTIFY = "attacks.certify"
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,7 @@ class Pair:
     threat: str
     rows: int = 1000
     twin: int = 0  # rows on which our own autoattack runs too
+    certify: int = 0  # rows that are certified: a deep network takes many seconds for one
 
     def __str__(self) -> str:
         return f"{self.model} {self.threat}"
@@ -61,20 +59,19 @@ class Line:
     pair: Pair
     published: Outcome
     twin: Outcome | None
-    verdict: Outcome | None
-    certified: np.ndarray | None  # [B] bool
+    verdict: Outcome
+    certified: np.ndarray | None  # [pair.certify] bool
+    doubted: float | None  # share of the rows that the verdict leaves and has doubts about
     everything: np.ndarray | None  # [EVERYTHING_ROWS] bool: what AutoAttack and all others leave of a masking model
 
     @property
     def beyond(self) -> int:
         """Rows that AutoAttack fools and the verdict does not."""
-        assert self.verdict is not None
         return int((self.verdict.robust & ~self.published.robust).sum())
 
     @property
     def fewer(self) -> tuple[float, float]:
         """How many times fewer forwards and gradients the verdict takes."""
-        assert self.verdict is not None
         forwards = self.published.forwards / self.verdict.forwards
         return forwards, self.published.backwards / max(self.verdict.backwards, 1e-9)
 
@@ -82,20 +79,21 @@ class Line:
 def measured(pair: Pair) -> Line:
     model, (x, labels) = pair.make(), pair.data()
     published = peer.autoattack(model, x, labels, pair.threat, pair.passes)
-    verdict = certified = whole = None
-    if "verdict" in attacks.CATALOG:
-        verdict = attacked("verdict", model, x, labels, pair)
-    if importlib.util.find_spec(CERTIFY):
-        certified = certificate(model, x, labels, pair.threat)
+    certified = whole = None
+    verdict, result = attacked("verdict", model, x, labels, pair)
+    assert result.seen is not None
+    doubted = float((doubts(result.seen)[~result.fooled] != 0).double().mean()) if (~result.fooled).any() else None
+    if pair.certify:
+        certified = certify(model, x[: pair.certify], labels[: pair.certify], pair.threat).certified.numpy()
     if pair.model in MASKING:
         each = MASKING[pair.model]
         some = slice(EVERYTHING_ROWS)
         whole = everything(model, x[some], labels[some], pair.threat, each.aids, pair.passes)["robust"]
         whole = whole & published.robust[some]
-    return Line(pair, published, _twin(model, x, labels, pair), verdict, certified, whole)
+    return Line(pair, published, _twin(model, x, labels, pair), verdict, certified, doubted, whole)
 
 
-def attacked(name: str, model: nn.Module, x: Tensor, labels: Tensor, pair: Pair) -> Outcome:
+def attacked(name: str, model: nn.Module, x: Tensor, labels: Tensor, pair: Pair) -> tuple[Outcome, attacks.Result]:
     """An attack of ours with its default options, its passes counted by hooks as AutoAttack's are."""
     victim = attacks.Victim(model, passes=pair.passes)
     found: list[attacks.Result] = []
@@ -107,16 +105,7 @@ def attacked(name: str, model: nn.Module, x: Tensor, labels: Tensor, pair: Pair)
     forwards, backwards = passes_of(model, call, at=model)
     seconds = time.perf_counter() - start
     clean, robust = found[0].step != 0, ~found[0].fooled
-    return Outcome(clean.numpy(), robust.numpy(), forwards / len(x), backwards / len(x), seconds)
-
-
-def certificate(model: nn.Module, x: Tensor, labels: Tensor, threat: str) -> np.ndarray | None:
-    """[B] bool; None where the model or the threat cannot be bounded."""
-    certify: Callable = importlib.import_module(CERTIFY).certify
-    try:
-        return certify(model, x, labels, threat).certified.numpy()
-    except InputError:
-        return None
+    return Outcome(clean.numpy(), robust.numpy(), forwards / len(x), backwards / len(x), seconds), found[0]
 
 
 def _twin(model: nn.Module, x: Tensor, labels: Tensor, pair: Pair) -> Outcome | None:
@@ -134,7 +123,7 @@ def _twin(model: nn.Module, x: Tensor, labels: Tensor, pair: Pair) -> Outcome | 
     }
 
     def compute() -> Arrays:
-        return attacked("autoattack", model, x, labels, pair).arrays()
+        return attacked("autoattack", model, x, labels, pair)[0].arrays()
 
     return Outcome.read(kept("twin", key, compute))
 
@@ -163,14 +152,14 @@ def _cells(line: Line) -> list[str]:
         _percent(published.clean),
         _percent(published.robust),
         _percent(line.twin and line.twin.robust) + (f" of {line.pair.twin}" if line.twin else ""),
-        _percent(verdict and verdict.robust),
-        _percent(line.certified),
+        _percent(verdict.robust) + ("" if line.doubted is None else f", {line.doubted:.0%} doubted"),
+        _percent(line.certified) + (f" of {line.pair.certify}" if line.pair.certify else ""),
         _percent(line.everything) + (f" of {len(line.everything)}" if line.everything is not None else ""),
-        str(line.beyond) if verdict else "",
+        str(line.beyond),
         f"{published.forwards:.0f}, {published.backwards:.0f}",
-        f"{verdict.forwards:.1f}, {verdict.backwards:.1f}" if verdict else "",
-        "{:.0f}, {:.0f}".format(*line.fewer) if verdict else "",
-        f"{published.seconds:.0f}" + (f", {verdict.seconds:.1f}" if verdict else ""),
+        f"{verdict.forwards:.1f}, {verdict.backwards:.1f}",
+        "{:.0f}, {:.0f}".format(*line.fewer),
+        f"{published.seconds:.0f}, {verdict.seconds:.1f}",
     ]
 
 
