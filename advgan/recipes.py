@@ -1,4 +1,4 @@
-"""Which recipe is usual for which data? Each was tried: tests/bench/results.csv says on what, and what came of it."""
+"""Which recipe is usual for which data? The README says what came of each."""
 
 from dataclasses import replace
 
