@@ -108,13 +108,6 @@ MEASURES = {  # the foremost first: the first that a run has is its headline
         "samples, the larger",
         lambda m: f"A Fréchet distance of {words.number(m['frechet'])} from the training images",
     ),
-    "kernel": Measure(
-        "kernel distance",
-        "number",
-        "squared, between the features of samples and training images, by a cubic kernel; 0 on average where both are "
-        "alike",
-        lambda m: f"A kernel distance of {words.number(m['kernel'])} from the training images",
-    ),
     "precision": Measure(
         "precision",
         "share",
@@ -140,5 +133,12 @@ MEASURES = {  # the foremost first: the first that a run has is its headline
         "training images with a sample within their own reach: how much of the data is generated",
         lambda m: f"{words.share(m['coverage'])} of the data covered",
         of="reference",
+    ),
+    "kernel": Measure(
+        "kernel distance",
+        "number",
+        "squared, between the features of samples and training images, by a cubic kernel; 0 on average where both are "
+        "alike",
+        lambda m: f"A kernel distance of {words.number(m['kernel'])} from the training images",
     ),
 }
