@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from reports import cli_train
+from reports import commands
 
 # PyTorch takes seconds to import: only where it is needed, so that --help is quick and Ctrl-C is caught.
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(cli_train.train, name="train")
-app.command()(cli_train.sample)
+app.add_typer(commands.train, name="train")
+app.command()(commands.sample)
 
 WHAT, HOW, RESULT = "What is audited", "How", "What comes of it"
 
@@ -337,7 +337,7 @@ def main(arguments: "list[str] | None" = None) -> NoReturn:
     except KeyboardInterrupt:
         _leave("stopped; nothing was written.", STOPPED)
     except SystemExit as ended:  # typer makes one of a Ctrl-C, too
-        if ended.code == STOPPED and not isinstance(ended, cli_train.Stopped):
+        if ended.code == STOPPED and not isinstance(ended, commands.Stopped):
             _note("stopped; nothing was written.")
         raise
     except ValueError as error:

@@ -48,7 +48,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.gallery"},
     {"reports.audit"},
     {"reports.training"},
-    {"reports.cli_train"},
+    {"reports.commands"},
     {"reports.cli"},
     {"reports"},
 ]
