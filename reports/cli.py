@@ -216,6 +216,7 @@ def audit(
     from reports.audit import Plan, device_named
     from reports.audit import audit as run_audit
     from reports.sources import data as data_sources
+    from reports.sources import models as model_sources
 
     specs = model or ["digits"]
     spec = data or _digits_for(specs)
@@ -231,7 +232,7 @@ def audit(
     device_named(device)
     asked = _asked_for(attack or [], effort)
     Plan.of(threats, asked or ATTACKS, curves, seed, certify)
-    models, spelled = _models(specs, weights)
+    models, spelled = model_sources.load_several(specs, weights=weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
     if examples is not None and examples > len(found):
         _note(f"{spec} has {len(found)} examples, fewer than the {examples} asked for: all of them are audited.")
@@ -307,13 +308,14 @@ def doctor(
     from reports.audit import device_named
     from reports.doctor import examination
     from reports.sources import data as data_sources
+    from reports.sources import models as model_sources
 
     specs = model or ["digits"]
     spec = data or _digits_for(specs)
     if examples < 1:
         raise InputError(f"--examples is {examples}; at least one is needed.")
     place = device_named(device)
-    models, _ = _models(specs, weights)
+    models, _ = model_sources.load_several(specs, weights=weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
     batch = next(found.batches(examples, examples))
     findings = {name: examine(module.to(place), batch.x, batch.labels) for name, module in models.items()}
@@ -408,23 +410,6 @@ def _attacks_for(shape: tuple[int, ...], threats: list[str]) -> list[str]:
 def _batch_for(shape: tuple[int, ...]) -> int:
     """As many examples as make about a million numbers: small ones are quicker together, large ones fill the memory."""
     return max(16, min(1024, 2**20 // math.prod(shape)))
-
-
-def _models(specs: list[str], weights: Path | None) -> "tuple[dict[str, nn.Module], dict[str, str]]":
-    """Name -> model and name -> the text it was named by; InputError where two are the same."""
-    from attacks.errors import InputError
-    from reports.sources import models
-
-    if weights is not None and len(specs) > 1:
-        raise InputError(f"--weights belongs to one --model, and {len(specs)} are given. Audit them one by one.")
-    found, spelled = {}, {}
-    for spec in specs:
-        for name, module in models.load(spec, weights=weights).items():
-            if name in found and (spec in spelled.values() or spec.partition(":")[0] == "digits"):
-                raise InputError(f"--model {spec} is there twice.")
-            free = next(f"{name}{end}" for end in ("", *(f"_{k}" for k in range(2, 99))) if f"{name}{end}" not in found)
-            found[free], spelled[free] = module, spec
-    return found, spelled
 
 
 def _gate(done: "Audit", fail_under: float | None) -> None:

@@ -13,7 +13,8 @@ ImageSize = Annotated[
         "--image-size",
         metavar="PIXELS",
         rich_help_panel=WHAT,
-        help="Resize images to it (the shorter side) and crop them to its square (the centre); of a gan a multiple of 4.",
+        help="Resize images to it (the shorter side) and crop them to its square (the centre). "
+        "Of a gan a multiple of 4.",
     ),
 ]
 DataRoot = Annotated[

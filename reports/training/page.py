@@ -83,7 +83,7 @@ def contents(run: SavedRun) -> Page:
         warnings=run.warned,
         command=run.about.get("command", ""),
         sample=f"advgan sample {run.folder.name} --n 64 {_into(run)}",
-        config=[(name.replace("_", " "), _said(value)) for name, value in run.config.items() if name != "data"],
+        config=configured(run),
         facts=_facts(run),
         versions=[(name, str(version)) for name, version in run.about.get("versions", {}).items()],
     )
@@ -149,6 +149,11 @@ def _measures_note(run: SavedRun) -> str:
     said += f", beside {words.plural(int(among), 'training image')} on {run.about.get('features')}" if among else ""
     held = data.get("held_out")
     return said + (f". “Real” is the same for the {held:,} images held out." if held else ".")
+
+
+def configured(run: SavedRun) -> list[tuple[str, str]]:
+    """The configuration, name by name."""
+    return [(name.replace("_", " "), _said(value)) for name, value in run.config.items() if name != "data"]
 
 
 def _said(value: object) -> str:
