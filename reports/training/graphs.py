@@ -1,26 +1,16 @@
 """Which lines over the steps of training stand on a run's page: its measures, and how the game went."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
 from reports import words
+from reports.pages.base import Chart
 from reports.training import charts
 from reports.training.charts import Level, Line
 from reports.training.measured import MEASURES
 from reports.training.saved import SavedRun
-
-
-@dataclass(frozen=True)
-class Chart:
-    title: str
-    note: str
-    svg: Markup
-    told: str  # the chart in words
-    legend: list[str]
-
 
 PROGRESS = [  # title, measures, how their heights are drawn
     ("Recognised", ["recognised"], "shares"),
