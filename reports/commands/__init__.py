@@ -1,12 +1,13 @@
-"""The commands that train and that use what was trained: `train` with its kinds, and `sample`."""
+"""The commands: `train` with its kinds, `sample`, and `show`."""
 
 import typer
 
 from reports.commands.gan import gan
 from reports.commands.sample import sample
+from reports.commands.show import show
 from reports.commands.training import Stopped
 
-__all__ = ["Stopped", "sample", "train"]
+__all__ = ["Stopped", "sample", "show", "train"]
 
 train = typer.Typer(help="Train a generator, of samples or of perturbations.", no_args_is_help=True)
 
