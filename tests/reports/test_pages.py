@@ -1,6 +1,7 @@
 """Can each page be read: by anyone, with any names in it, at any width, on paper, and without anything else?"""
 
 import io
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_headings_go_down_one_step_at_a_time(page: Written, opened):
     levels = opened(page, 1280).evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
