@@ -36,7 +36,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan.table"},
     {"advgan.fit", "advgan.sample"},
     {"advgan"},
-    {"reports.words", "reports.answers", "reports.zoo"},
+    {"reports.words", "reports.answers", "reports.zoo", "reports.terminal"},
     {"reports.sources"},
     {"reports.options"},
     {"reports.summary", "reports.reproduce"},

@@ -1,13 +1,14 @@
-"""The commands: `train` with its kinds, `sample`, and `show`."""
+"""The commands, a file for each."""
 
 import typer
 
+from reports.commands.audit import audit
+from reports.commands.doctor import doctor
 from reports.commands.gan import gan
 from reports.commands.sample import sample
 from reports.commands.show import show
-from reports.commands.training import Stopped
 
-__all__ = ["Stopped", "sample", "show", "train"]
+__all__ = ["audit", "doctor", "sample", "show", "train"]
 
 train = typer.Typer(help="Train a generator, of samples or of perturbations.", no_args_is_help=True)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-AUDIT = Path("advgan-audit")
+from reports.commands.audit import OUT
 
 
 def show(
@@ -39,7 +39,7 @@ def show(
 
     if html is not None:
         _check_free(html, overwrite)
-    found = told(folders or [AUDIT])
+    found = told(folders or [OUT])
     Console().print(found.table)
     if html is not None:
         write(html, found.page().encode())

@@ -71,8 +71,8 @@ FAINT = """() => {
         const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
         const back = behind(e), front = over(rgba(e.closest('svg') ? style.fill : style.color), back);
         const [low, high] = [light(front), light(back)].sort((a, b) => a - b);
-        if ((high + 0.05) / (low + 0.05) < (large ? 3 : 4.5)) faint.add(
-            `${e.tagName}.${e.className} ${((high + 0.05) / (low + 0.05)).toFixed(2)} ${texts.currentNode.data.trim().slice(0, 20)}`);
+        const contrast = (high + 0.05) / (low + 0.05), said = texts.currentNode.data.trim().slice(0, 20);
+        if (contrast < (large ? 3 : 4.5)) faint.add(`${e.tagName}.${e.className} ${contrast.toFixed(2)} ${said}`);
     }
     return [...faint];
 }"""
