@@ -38,6 +38,17 @@ def interval(low: float, high: float) -> str:
     return f"{share(low).removesuffix(' %')} – {share(high)}"
 
 
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign, and never 0 unless it is."""
+    digits = next((k for k in range(1, 7) if float(f"{100 * difference:.{k}f}")), 1)
+    return f"{100 * difference:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if difference else "0"
+
+
+def chance(p: float) -> str:
+    """The p of a test: "p = 0.032"; floating point makes it 0 where it is not."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+
+
 def confidence(probability: float) -> str:
     """A softmax output. Floating point makes it 0 or 1 where it is neither, so it never reads 0 % or 100 %."""
     if not 0 <= probability <= 1:
@@ -104,3 +115,11 @@ def allowance(text: str, pictures: bool) -> str:
         "l0": f"up to {radius} {value}s may be changed at will",
     }
     return said.get(name, f"the perturbation may be as large as {threat(text)}")
+
+
+def duration(seconds: float) -> str:
+    """ "3.2 µs", "15 ms": three significant digits at most."""
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 1000:
+            return f"{number(seconds * factor)} {unit}"
+    return f"{number(seconds)} s"
