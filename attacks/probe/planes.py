@@ -22,7 +22,7 @@ class Plane:
 
     classes: Tensor  # [side, side] int64
     margin: Tensor  # [side, side] float32 the label's logit less the largest other one: below 0 another class wins
-    size: Tensor  # [side, side] float64 the norm of the perturbation: its contour at eps is the ball
+    size: Tensor  # [side, side], as x, the norm of the perturbation: its contour at eps is the ball
     marks: Tensor  # [3, 2] float64 where the example, the first and the second point are
     extent: tuple[float, float, float, float]  # left, right, bottom, top: of the outermost points
     across: Tensor  # [...] float64 unit vectors
@@ -63,15 +63,15 @@ def plane(
     device = api.device_of(victim.model, x.device)
     base = threat.around(x[None].to(device))
     size = batch_size or max(32, AT_ONCE // x.numel())
-    grid = _grid(extent, side).to(device)
-    axes = torch.stack((across.flatten(), up.flatten())).to(device)
+    grid = _grid(extent, side).to(base.x)
+    axes = torch.stack((across.flatten(), up.flatten())).to(base.x)
     columns = []
     with borrowed(victim.model):
         for part in grid.split(size):
-            delta = part[:, :1] * axes[0] + part[:, 1:] * axes[1]
-            point = (base.x.flatten(1).double() + delta).to(x.dtype).clamp(base.least, base.most)
+            point = torch.addcmul(base.x.flatten(1), part[:, :1], axes[0]).addcmul_(part[:, 1:], axes[1])
+            point = torch.clamp(point, base.least, base.most, out=point)
             logits = victim.logits(point.view(-1, *x.shape))
-            moved = threat.norm.size(point.double() - base.x.flatten(1).double())
+            moved = threat.norm.size(point - base.x.flatten(1))
             columns.append(_told(logits, label, moved))
     classes, margin, moved = (torch.cat(column).view(side, side).to(x.device) for column in zip(*columns, strict=True))
     return Plane(classes, margin, moved, marks, extent, across, up, side * side)
