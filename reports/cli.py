@@ -36,7 +36,7 @@ class Effort(StrEnum):
 
 app = typer.Typer(
     name="advgan",
-    help="Audit the adversarial robustness of PyTorch classifiers, and train generators.",
+    help="Audit the adversarial robustness of PyTorch classifiers, probe their boundaries, and train generators.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,6 +45,7 @@ app = typer.Typer(
 
 app.add_typer(commands.train, name="train")
 app.command()(commands.sample)
+app.command()(commands.probe)
 
 WHAT, HOW, RESULT = "What is audited", "How", "What comes of it"
 

@@ -47,7 +47,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.record"},  # the last page of a record is the report itself
     {"reports.gallery"},
     {"reports.audit"},
-    {"reports.training"},
+    {"reports.training", "reports.probing"},
     {"reports.commands"},
     {"reports.cli"},
     {"reports"},

@@ -1,12 +1,13 @@
-"""The commands that train and that use what was trained: `train` with its kinds, and `sample`."""
+"""The commands beside the audit's: `train` with its kinds, `sample` and `probe`."""
 
 import typer
 
 from reports.commands.gan import gan
+from reports.commands.probe import probe
 from reports.commands.sample import sample
 from reports.commands.training import Stopped
 
-__all__ = ["Stopped", "sample", "train"]
+__all__ = ["Stopped", "probe", "sample", "train"]
 
 train = typer.Typer(help="Train a generator, of samples or of perturbations.", no_args_is_help=True)
 
