@@ -134,7 +134,7 @@ def _middles(classes: np.ndarray) -> dict[int, tuple[int, int]]:
     for k in np.unique(classes):
         at = np.pad(classes == k, 1)
         if at.mean() >= NAMED:
-            inside = ndimage.distance_transform_edt(at)[1:-1, 1:-1]
+            inside = np.asarray(ndimage.distance_transform_edt(at))[1:-1, 1:-1]
             row, column = np.unravel_index(int(inside.argmax()), inside.shape)
             found[int(k)] = (int(column), int(row))
     return found

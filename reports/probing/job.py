@@ -212,7 +212,7 @@ class _Probed:
             }
         )
         own = (towards.flatten(2) == 0).all(2).flatten().numpy()  # the way to the mean of one's own class
-        return table[~own] if kind == "means" else table
+        return table.loc[~own] if kind == "means" else table
 
     def _geometry(self) -> pd.DataFrame:
         found = geometry(self.victim, self.x, self.labels, self.x_adv, self.asked.threat)

@@ -124,36 +124,50 @@ def contents(probe: Probe) -> ProbePage:
     )
 
 
+def _of(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    return pd.DataFrame(table.loc[table["model"] == model])
+
+
+def _along(rays: pd.DataFrame, kind: str) -> np.ndarray:
+    """The distances along one kind of direction."""
+    return rays.loc[rays["kind"] == kind, "distance"].to_numpy()
+
+
+def _random(about: dict) -> str:
+    """The kind of random direction that belongs to the norm."""
+    return "signs" if words.split(about["configuration"]["threat"])[0] == "linf" else "gaussian"
+
+
 def medians(rays: pd.DataFrame, model: str) -> dict[str, float]:
     """Of each kind the median distance; inf where more than half do not cross."""
-    own = rays[rays.model == model]
-    return {kind: float(own.distance[own.kind == kind].median()) for kind in KINDS}
+    own = _of(rays, model)
+    return {kind: float(np.median(_along(own, kind))) for kind in KINDS}
 
 
 def _headline(probe: Probe) -> Headline:
     asked, first = probe.about["configuration"], next(iter(probe.about["models"]))
-    middle = medians(probe.rays, first)
+    middle, random = medians(probe.rays, first), _random(probe.about)
     eps, norm = words.eps(asked["threat"]), words.norm(words.split(asked["threat"])[0])
     counts = _within(probe, first, eps)
-    if math.isfinite(middle["gaussian"]):
-        title = f"Noise must be {_times(middle['gaussian'], middle['attack'])} times as large as an attack to cross."
+    if math.isfinite(middle[random]):
+        title = f"Noise must be {_times(middle[random], middle['attack'])} times as large as an attack to cross."
     else:
         title = "An attack crosses the boundary where most noise never does."
     detail = [
         f"Half of the examples that {first} gets right are within {words.number(middle['attack'])} of the boundary "
         f"({norm}, the attack {asked['attack']}). Along random directions half of the rays "
         + (
-            f"cross only beyond {words.number(middle['gaussian'])}."
-            if math.isfinite(middle["gaussian"])
+            f"cross only beyond {words.number(middle[random])}."
+            if math.isfinite(middle[random])
             else "do not cross at all before every value is at a bound."
         )
-        + f" Of the random directions {counts['gaussian'].percent} ({counts['gaussian'].count}) cross within "
+        + f" Of the random directions {counts[random].percent} ({counts[random].count}) cross within "
         f"{words.threat(asked['threat'])}, of the attack's {counts['attack'].percent} ({counts['attack'].count})."
     ]
     others = []
     for name in list(probe.about["models"])[1:]:
         found = medians(probe.rays, name)
-        others.append(f"{name}: {_number(found['attack'])} by the attack and {_number(found['gaussian'])} at random")
+        others.append(f"{name}: {_number(found['attack'])} by the attack and {_number(found[random])} at random")
     detail += [f"The medians of {words.listed(others)}."] if others else []
     facts = [
         ("examples", f"{probe.about['data']['n']:,}"),
@@ -164,8 +178,8 @@ def _headline(probe: Probe) -> Headline:
 
 
 def _within(probe: Probe, model: str, eps: float) -> dict[str, Share]:
-    own = probe.rays[probe.rays.model == model]
-    each = {kind: own.distance[own.kind == kind] for kind in KINDS}
+    own = _of(probe.rays, model)
+    each = {kind: _along(own, kind) for kind in KINDS}
     return {kind: share((d <= eps).sum(), len(d)) for kind, d in each.items()}
 
 
@@ -178,8 +192,8 @@ def _number(value: float) -> str:
 
 
 def _model(probe: Probe, k: int, name: str, names: Names) -> ModelPart:
-    rays = probe.rays[probe.rays.model == name]
-    rows, note = _classes(rays, names)
+    rays = _of(probe.rays, name)
+    rows, note = _classes(rays, _random(probe.about), names)
     return ModelPart(
         name=name,
         kinds=_kinds(probe, name),
@@ -194,10 +208,10 @@ def _model(probe: Probe, k: int, name: str, names: Names) -> ModelPart:
 
 def _kinds(probe: Probe, model: str) -> list[KindRow]:
     eps = words.eps(probe.about["configuration"]["threat"])
-    own, middle = probe.rays[probe.rays.model == model], medians(probe.rays, model)
+    own, middle = _of(probe.rays, model), medians(probe.rays, model)
     rows = []
     for series, (kind, (name, meaning)) in enumerate(KINDS.items()):
-        distance = own.distance[own.kind == kind]
+        distance = _along(own, kind)
         times = "" if kind == "attack" else f"{_times(middle[kind], middle['attack'])} ×"
         rows.append(
             KindRow(
@@ -210,8 +224,8 @@ def _kinds(probe: Probe, model: str) -> list[KindRow]:
 
 def _chart(probe: Probe, model: str, key: str) -> Chart:
     threat = probe.about["configuration"]["threat"]
-    own, (norm, radius) = probe.rays[probe.rays.model == model], words.split(threat)
-    found = [(name, own.distance[own.kind == kind].to_numpy()) for kind, (name, _) in KINDS.items()]
+    own, (norm, radius) = _of(probe.rays, model), words.split(threat)
+    found = [(name, _along(own, kind)) for kind, (name, _) in KINDS.items()]
     middle = medians(probe.rays, model)
     told = f"Share of rays that have crossed, over distance in {words.norm(norm)}. Medians: " + "; ".join(
         f"{name} {_number(middle[kind])}" for kind, (name, _) in KINDS.items()
@@ -222,11 +236,12 @@ def _chart(probe: Probe, model: str, key: str) -> Chart:
     return Chart(model, note, Markup(picture), told, [name for name, _ in found])
 
 
-def _classes(rays: pd.DataFrame, names: Names) -> tuple[list[ClassRow], str]:
+def _classes(rays: pd.DataFrame, random: str, names: Names) -> tuple[list[ClassRow], str]:
     """The classes whose examples are nearest to the boundary first, where they are too many for all."""
-    wanted = ("attack", "means", "gaussian")
-    table = rays[rays.kind.isin(wanted)].groupby(["label", "kind"]).distance.median().unstack().reindex(columns=wanted)
-    counts = rays[rays.kind == "attack"].groupby("label").size()
+    wanted = ["attack", "means", random]
+    each = {kind: rays.loc[rays["kind"] == kind].groupby("label")["distance"].median() for kind in wanted}
+    table = pd.DataFrame(each)
+    counts = rays.loc[rays["kind"] == "attack"].groupby("label").size()
     shown = table.sort_values("attack").index[:WORST_CLASSES]
     note = f"the {WORST_CLASSES} nearest of {len(table):,}" if len(table) > WORST_CLASSES else ""
     rows = []
@@ -248,11 +263,12 @@ def _dimension(probe: Probe, model: str) -> str:
     """How the gap compares with that of a flat boundary in so many dimensions."""
     shape = probe.about["data"]["shape"]
     root, middle = math.sqrt(math.prod(shape)), medians(probe.rays, model)
-    if not math.isfinite(middle["gaussian"]) or middle["attack"] <= 0:
+    random = _random(probe.about)
+    if not math.isfinite(middle[random]) or middle["attack"] <= 0:
         return f"{model}: more than half of the random rays never cross, so no ratio of medians can be told."
-    times = middle["gaussian"] / middle["attack"]
+    times = middle[random] / middle["attack"]
     return (
-        f"{model}: random directions are {_times(middle['gaussian'], middle['attack'])} times as far as the attack's, "
+        f"{model}: random directions are {_times(middle[random], middle['attack'])} times as far as the attack's, "
         f"{words.number(float(f'{times / root:.2g}'))} of √{math.prod(shape):,} = {words.number(float(f'{root:.3g}'))}."
     )
 
@@ -284,10 +300,10 @@ def _maps(probe: Probe, model: str, names: Names) -> list[Map]:
 
 
 def _local(probe: Probe, model: str, key: str) -> Local:
-    own = probe.geometry[probe.geometry.model == model]
+    own = _of(probe.geometry, model)
     norm = words.norm(words.split(probe.about["configuration"]["threat"])[0])
-    there = own[np.isfinite(own.found)]
-    ratio = there.found / there.linear
+    there = pd.DataFrame(own.loc[np.isfinite(own["found"])])
+    ratio = there["found"] / there["linear"]
     middle, middle_ratio = own.median(numeric_only=True), _signed(float(ratio.median()))
     rows = [
         ("margin", "how far the label's logit leads", _signed(-middle.margin)),
@@ -297,7 +313,7 @@ def _local(probe: Probe, model: str, key: str) -> Local:
         (
             "missed by the slope",
             "of the margin's fall on the way to the adversarial example, what the slope does not foretell",
-            words.share(float(there.missed.abs().median())),
+            words.share(float(there["missed"].abs().median())),
         ),
         (
             "bend",
@@ -334,12 +350,12 @@ def _signed(value: float) -> str:
 
 
 def _walked(probe: Probe, k: int, model: str, names: Names) -> Walked | None:
-    own = probe.walks[probe.walks.model == model]
+    own = _of(probe.walks, model)
     if not len(own):
         return None
-    near = probe.geometry[probe.geometry.model == model].set_index("id").found
-    own = own.assign(times=own["size"] / own["id"].map(near))
-    own = own[np.isfinite(own.times)]
+    near = _of(probe.geometry, model).set_index("id")["found"]
+    own = own.assign(times=own["size"] / own["id"].map(near.to_dict()))
+    own = pd.DataFrame(own.loc[np.isfinite(own["times"])])
     if not len(own):
         return None
     ends = own.groupby("queries").times.agg(["min", "median", "max"])
@@ -360,17 +376,19 @@ def _walked(probe: Probe, k: int, model: str, names: Names) -> Walked | None:
 
 def _strip(probe: Probe, k: int, model: str, names: Names) -> list[Picture]:
     """The first walk as pictures, the example itself at the end."""
-    arrays = {name: probe.pictures.get(f"walk{k}_{name}") for name in ("x", "queries", "size")}
-    if arrays["x"] is None or not np.isfinite(arrays["size"]).all():
+    if f"walk{k}_x" not in probe.pictures:
         return []
-    row = probe.walks[probe.walks.model == model].iloc[0]
+    arrays = {name: probe.pictures[f"walk{k}_{name}"] for name in ("x", "queries", "size")}
+    if not np.isfinite(arrays["size"]).all():
+        return []
+    label = int(_of(probe.walks, model)["label"].iloc[0])
     images = [figures.pixels(image) for image in arrays["x"]]
     if images[0] is None:
         return []
     looks = [
         (f"{_number(float(s))} away", f"{q:,} asked") for q, s in zip(arrays["queries"], arrays["size"], strict=True)
     ]
-    looks.append(("the example", f"a {names(int(row.label))}"))
+    looks.append(("the example", f"a {names(label)}"))
     return [
         Picture(figures.png(image), f"{caption}, {detail}", caption, detail)
         for image, (caption, detail) in zip(images, looks, strict=True)
