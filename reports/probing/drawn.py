@@ -25,8 +25,8 @@ def crossed(found: Sequence[tuple[str, np.ndarray]], eps: float, eps_text: str, 
     low, high = (float(np.quantile(met, q)) for q in (0.002, 1.0)) if len(met) else (eps / 10, eps * 10)
     low, high = min(low, eps) / 1.15, max(high, eps) * 1.05
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.5))
-        axes = figure.add_axes((0.09, 0.15, 0.885, 0.74), xscale="log", xlim=(low, high), ylim=(0, 1))
+        figure = Figure(figsize=(5.6, 3.3))
+        axes = figure.add_axes((0.1, 0.155, 0.875, 0.735), xscale="log", xlim=(low, high), ylim=(0, 1))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25", "50", "75", "100 %"])
         axes.grid(axis="y", color=LINE, linewidth=0.7)
         axes.set_axisbelow(True)
@@ -107,8 +107,8 @@ def plane_map(
             at = (steps[0][x], steps[1][y])
             axes.text(*at, name(label), ha="center", va="center", color="#3a352c", fontsize=12, zorder=4)
         for x, y, letter in marks:
-            axes.plot(x, y, "o", ms=15, mfc=BALL, mec="#ffffff", mew=1.2, zorder=5)
-            axes.text(x, y, letter, ha="center", va="center_baseline", color="#ffffff", fontsize=9.5, zorder=6)
+            axes.plot(x, y, "o", ms=16, mfc=BALL, mec="#ffffff", mew=1.2, zorder=5)
+            axes.text(x, y, letter, ha="center", va="center_baseline", color="#ffffff", fontsize=10.5, zorder=6)
         return svg(figure, key)
 
 

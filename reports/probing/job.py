@@ -183,10 +183,11 @@ class _Probed:
         drawn = {"seed": self.asked.seed, "ids": self.ids}
         steepest = directions.steepest(self.victim, x, labels, self.asked.threat)
         self._count("directions", steepest.queries, steepest.backwards)
+        foreign = labels.unique() != labels[:, None]
         kinds = {
             "attack": (self.x_adv - x)[:, None],
             "gradient": steepest.directions,
-            "means": directions.to_means(x, labels, x, labels),
+            "means": directions.to_means(x, labels, x, labels)[foreign].view(len(x), -1, *x.shape[1:]),
             "examples": directions.to_examples(x, labels, x, labels, draws, **drawn),
             "signs": directions.signs(x, draws, **drawn),
             "gaussian": directions.gaussian(x, draws, **drawn),
@@ -200,7 +201,7 @@ class _Probed:
         )
         self._count("directions", found.queries)
         count = towards.shape[1]
-        table = pd.DataFrame(
+        return pd.DataFrame(
             {
                 "model": self.name,
                 "kind": kind,
@@ -211,8 +212,6 @@ class _Probed:
                 "queries": found.queries.flatten().numpy(),
             }
         )
-        own = (towards.flatten(2) == 0).all(2).flatten().numpy()  # the way to the mean of one's own class
-        return table.loc[~own] if kind == "means" else table
 
     def _geometry(self) -> pd.DataFrame:
         found = geometry(self.victim, self.x, self.labels, self.x_adv, self.asked.threat)
