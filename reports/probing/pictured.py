@@ -35,7 +35,7 @@ def maps(probe: Probe, model: str, names: Names) -> list[Map]:
 
 def _map(probe: Probe, k: int, told: dict, names: Names) -> Map:
     arrays = {name: probe.pictures[f"plane{k}_{name}"] for name in ("classes", "margin", "size")}
-    letters = "CAR" if told["kind"] == "random" else "123"
+    letters = "CAR" if told["kind"] == "random" else "CDE"
     svg = drawn.plane_map(
         **arrays, own=told["labels"][0], eps=words.eps(probe.about["configuration"]["threat"]),
         marks=[(x, y, letter) for (x, y), letter in zip(told["marks"], letters, strict=True)],
@@ -44,13 +44,11 @@ def _map(probe: Probe, k: int, told: dict, names: Names) -> Map:
     labels, counts = np.unique(arrays["classes"], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     listed = [f"{names(int(labels[i]))} {words.share(float(counts[i] / counts.sum()))}" for i in order]
-    caption, detail = (
-        f"Example {told['ids'][0]}, {names(told['labels'][0])}",
-        "C the example, A adversarial, R as far at random",
-    )
+    which = [f"example {i} (class {names(label)})" for i, label in zip(told["ids"], told["labels"], strict=True)]
+    caption, detail = f"E{which[0][1:]}", "C the example, A adversarial, R as far at random"
     if told["kind"] != "random":
-        each = zip(letters, told["ids"], told["labels"], strict=True)
-        caption, detail = "Three examples", "; ".join(f"{letter} is {i}, {names(label)}" for letter, i, label in each)
+        caption = "Three examples"
+        detail = "; ".join(f"{letter} {one}" for letter, one in zip(letters, which, strict=True))
     return Map(Markup(svg), f"{caption}. {detail}. Of the picture: {words.listed(listed)}", caption, detail)
 
 
