@@ -46,6 +46,7 @@ app = typer.Typer(
 app.add_typer(commands.train, name="train")
 app.command()(commands.sample)
 app.command()(commands.probe)
+app.command()(commands.show)
 
 WHAT, HOW, RESULT = "What is audited", "How", "What comes of it"
 
@@ -323,14 +324,6 @@ def doctor(
     Console().print(examination(findings))
     if any(finding.severity == "fatal" for each in findings.values() for finding in each):
         raise typer.Exit(1)
-
-
-@app.command()
-def show(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An audit's folder.")] = OUT) -> None:
-    """Print the tables of an audit that was saved."""
-    from reports.record import Audit
-
-    _print(Audit.load(folder))
 
 
 def main(arguments: "list[str] | None" = None) -> NoReturn:

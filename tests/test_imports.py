@@ -45,9 +45,10 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.pages", "reports.text", "reports.game"},
     {"reports.doctor"},
     {"reports.record"},  # the last page of a record is the report itself
-    {"reports.gallery", "reports.noise"},
+    {"reports.gallery", "reports.noise", "reports.comparing"},
     {"reports.audit"},
     {"reports.training", "reports.probing"},
+    {"reports.told"},
     {"reports.commands"},
     {"reports.cli"},
     {"reports"},

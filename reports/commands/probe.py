@@ -114,9 +114,8 @@ def probe(
     """  # fmt: skip
     from attacks.errors import InputError
     from reports.audit import device_named
-    from reports.commands.training import Bar
-    from reports.probing import job, saved
-    from reports.probing.numbers import medians
+    from reports.commands.training import Bar, told
+    from reports.probing import job, saved, text
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
 
@@ -140,6 +139,4 @@ def probe(
                 "model": model, "weights": str(weights) if weights else None, "image_size": image_size,
             },
         )  # fmt: skip
-    for name, middle in ((name, medians(done.rays, name)) for name in done.about["models"]):
-        print(f"{name}: median distance {middle['attack']:.3g} by the attack, {middle['gaussian']:.3g} at random")
-    print(f"Written to {out}: open {out / 'report.html'}")
+    told(text.table(done), out)

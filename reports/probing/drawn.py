@@ -107,8 +107,10 @@ def plane_map(
             at = (steps[0][x], steps[1][y])
             axes.text(*at, name(label), ha="center", va="center", color="#3a352c", fontsize=12, zorder=4)
         for x, y, letter in marks:
-            axes.plot(x, y, "o", ms=16, mfc=BALL, mec="#ffffff", mew=1.2, zorder=5)
-            axes.text(x, y, letter, ha="center", va="center_baseline", color="#ffffff", fontsize=10.5, zorder=6)
+            axes.plot(x, y, "o", ms=16, mfc="#ffffff", mec=BALL, mew=1.4, zorder=5)
+            axes.text(
+                x, y, letter, ha="center", va="center_baseline", color=BALL, fontsize=10.5, fontweight="bold", zorder=6
+            )
         return svg(figure, key)
 
 

@@ -230,7 +230,8 @@ class _Probed:
         x, x_adv = self.x[row], self.x_adv[row]
         near = float((x_adv - x).double().norm())
         reach = 2.2 * max(near, self.asked.eps if self.asked.norm == "l2" else 0.0)
-        drawn = directions.gaussian(self.x[row : row + 1], 1, seed=self.asked.seed, ids=self.ids[row : row + 1])[0, 0]
+        draw = directions.signs if self.asked.norm == "linf" else directions.gaussian
+        drawn = draw(x[None], 1, seed=self.asked.seed, ids=self.ids[row : row + 1])[0, 0]
         return self._shown("random", [row], x_adv, x + drawn * (near / float(drawn.norm())), reach)
 
     def _through_three(self, rows: list[int]):

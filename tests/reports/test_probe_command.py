@@ -184,7 +184,12 @@ def test_the_command_writes_a_probe_and_says_where(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(words)
     assert ended.value.code == 0
-    assert str(out / "report.html") in capsys.readouterr().out.replace("\n", "")
+    told = capsys.readouterr().out
+    assert str(out / "report.html") in told.replace("\n", "")
+    assert "digits_robust" in told
+    with pytest.raises(SystemExit):
+        cli.main(["show", str(out)])
+    assert "random signs" in capsys.readouterr().out
     probe = Probe.load(out)
     assert {path.name for path in out.iterdir()} == set(saved.FILES)
     assert probe.about["data"]["n"] == 12
