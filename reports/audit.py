@@ -22,6 +22,7 @@ from attacks.victim import borrowed, check_logits
 from reports import record
 from reports.answers import Answers
 from reports.gallery import Gallery, Smallest
+from reports.noise import NoiseProbe
 from reports.options import described, named_attacks
 from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
@@ -134,6 +135,7 @@ def audit(
                 "sha256": seen.hexdigest(),
             },
             "models": {one.name: {"sha256": state_hash(one.model), "parameters": one.parameters} for one in each},
+            "noise": {one.name: one.noise.told() for one in each},
             "preflight": {one.name: [asdict(finding) for finding in one.findings or []] for one in each},
             "doubts": [doubt for one in each for doubt in one.doubts],
         }
@@ -147,6 +149,7 @@ class _Audited:
         self.name, self.model, self.plan, self.writer, self.tell = name, model, plan, writer, tell
         self.victim = Victim(model)
         self.gallery = Gallery(name)
+        self.noise = NoiseProbe(self.victim, plan.seed)
         self.doubts: list[dict[str, Any]] = []
         self.findings: list[Finding] | None = None  # None until the first batch has been looked at
         self.skipped: set[str] = set()  # norms without a curve
@@ -309,6 +312,7 @@ class _Audited:
         }
         arrays = {name: tensor.cpu().numpy() for name, tensor in columns.items()}
         self.writer.add_curve(self.name, norm, CURVE, **arrays, seconds=seconds)
+        self.noise.look(norm, batch, columns["correct"], result.size)
 
 
 def _is_doubt(finding: Finding) -> bool:

@@ -14,7 +14,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="advgan",
-    help="Audit the adversarial robustness of PyTorch classifiers, and train generators.",
+    help="Audit the adversarial robustness of PyTorch classifiers, probe their boundaries, and train generators.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,6 +23,7 @@ app = typer.Typer(
 
 app.command()(commands.audit)
 app.command()(commands.doctor)
+app.command()(commands.probe)
 app.command()(commands.show)
 app.add_typer(commands.train, name="train")
 app.command()(commands.sample)

@@ -226,7 +226,7 @@ class Writer:
         """Compute the summary, write every file, and move the folder to its place.
 
         about: "configuration", "versions", "data", "models" {name: {"sha256", "parameters"}}, "preflight" {name:
-        findings} and, where the caller has doubts of its own, "doubts".
+        findings} and, where the caller has them, "noise" {name: as reports.noise tells it} and "doubts" of its own.
         """
         from reports.pages.audit import page
 
@@ -242,6 +242,8 @@ class Writer:
         curves = pd.read_parquet(self._partial / "curves.parquet")
         certificates = pd.read_parquet(self._partial / CERTIFICATES)
         models = summary.numbers(about, rows, curves, files)
+        for name, by_norm in about.get("noise", {}).items():
+            models[name] |= {"noise": by_norm} if by_norm else {}
         for name, by_threat in verdicts.numbers(rows, curves, certificates, about.get("configuration", {})).items():
             for threat, told in by_threat.items():
                 models[name]["threats"][threat] |= told

@@ -12,6 +12,9 @@ from reports.comparing import changes
 from reports.comparing import page as comparison_page
 from reports.comparing import text as comparison_text
 from reports.pages.audit import page as audit_page
+from reports.probing import page as probe_page
+from reports.probing import text as probe_text
+from reports.probing.saved import Probe
 from reports.record import Audit
 from reports.training import page as run_page
 from reports.training import text as run_text
@@ -49,16 +52,25 @@ def _run(folder: Path) -> Told:
     return Told(run_text.table(run), lambda: run_page.page(run))
 
 
-READERS = {"audit.json": _audit, "run.json": _run}  # by the file that tells a kind of folder from the others
+def _probe(folder: Path) -> Told:
+    probe = Probe.load(folder)
+    return Told(probe_text.table(probe), lambda: probe_page.page(probe))
+
+
+READERS = {
+    "audit.json": _audit,
+    "run.json": _run,
+    "probe.json": _probe,
+}  # by the file that tells a kind of folder from the others
 
 
 def _reader(folder: Path) -> Callable[[Path], Told]:
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}. Name one that `advgan audit` or `advgan train` wrote.")
+        raise InputError(f"There is no folder {folder}. Name one that `advgan audit`, `train` or `probe` wrote.")
     for file, reader in READERS.items():
         if (folder / file).is_file():
             return reader
     raise InputError(
-        f"{folder} holds none of {', '.join(READERS)}: it is no audit and no training run. Name a folder that "
-        "`advgan audit` or `advgan train` wrote."
+        f"{folder} holds none of {', '.join(READERS)}: it is no audit, training run or probe. Name a folder that "
+        "`advgan audit`, `train` or `probe` wrote."
     )

@@ -1,6 +1,7 @@
 """Whether README.md and docs/api.md name everything, say what is so, and hold code that runs."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +13,7 @@ from short import SHORT
 
 import attacks
 from advgan import objectives, penalties, theory
-from attacks import CATALOG, Access, Goal, InputError, Victim, losses, models
+from attacks import CATALOG, Access, Goal, InputError, Victim, losses, models, probe
 from attacks.norms import NORMS
 from reports import cli
 
@@ -42,6 +43,18 @@ def test_every_loss_and_every_module_to_put_round_a_model_is_in_the_api_page():
     assert [name for name in named if name not in API] == []
 
 
+def test_every_name_of_the_probe_is_in_the_api_page():
+    section = API.partition("## Probing the boundary")[2].partition("\n## ")[0]
+    named = [f"attacks.probe.{name}" for name in probe.__all__] + [
+        f"`{n}(" for n in public(probe.directions) if n.islower()
+    ]
+    assert [name for name in named if name not in section] == []
+    columns = [
+        field.name for kind in (probe.Distances, probe.Geometry, probe.Plane, probe.Walk) for field in fields(kind)
+    ]
+    assert [name for name in columns if f"`{name}" not in section] == []
+
+
 def test_every_objective_penalty_and_piece_of_theory_is_in_the_api_page():
     modules = (objectives, penalties, theory)
     named = [f"{module.__name__.split('.')[1]}.{name}" for module in modules for name in public(module)]
@@ -61,6 +74,7 @@ def test_every_option_of_the_command_is_in_the_api_page():
         "train gan": "--resume",
         "sample": "--class",
         "show": "--html",
+        "probe": "--walk",
     }.items():
         section = API.partition(f"### `advgan {name}")[2].partition("###")[0]
         params = [option for option in commands[name].params if option.param_type_name == "option"]

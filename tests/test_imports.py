@@ -25,7 +25,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.autoattack", "attacks.verdict"},
     {"attacks.catalog"},
     {"attacks.api"},
-    {"attacks.certify", "attacks.smoothing"},
+    {"attacks.certify", "attacks.smoothing", "attacks.probe"},
     {"attacks"},  # the public face
     {"advgan.objectives", "advgan.penalties", "advgan.networks", "advgan.schedules", "advgan.processes"},
     {"advgan.mixtures", "advgan.measures"},
@@ -45,9 +45,9 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.pages", "reports.text", "reports.game"},
     {"reports.doctor"},
     {"reports.record"},  # the last page of a record is the report itself
-    {"reports.gallery", "reports.comparing"},
+    {"reports.gallery", "reports.noise", "reports.comparing"},
     {"reports.audit"},
-    {"reports.training"},
+    {"reports.training", "reports.probing"},
     {"reports.told"},
     {"reports.commands"},
     {"reports.cli"},

@@ -1,7 +1,7 @@
 """HopSkipJump: the boundary's normal from decisions at random points beside it (arXiv 1904.02144)."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -47,17 +47,28 @@ class HopSkipJump:
 
     def search(self, rows: Rows) -> Search:
         yield from find_start(rows, self.starts)
-        yield from to_boundary(rows, self.halvings)
-        spent = self.starts + self.halvings
+        for part in self.rounds(rows, self.starts):
+            yield from part
+
+    def rounds(self, rows: Rows, spent: int = 0) -> Iterator[Search]:
+        """From rows.x_adv, which fools, to the boundary, and each round from there; rows.x_adv holds what each found.
+
+        spent: forwards that each row has cost already.
+        """
+        yield to_boundary(rows, self.halvings)
+        spent += self.halvings
         for round_ in range(1, self.queries + 1):
             evaluations = int(self.evaluations * math.sqrt(round_))
             spent += evaluations + self.steps + self.halvings
             if spent > self.queries:
                 return
-            yield from self._normal(rows, evaluations)
-            yield from self._step(rows, round_)
-            yield from to_boundary(rows, self.halvings)
-            self._keep_smaller(rows)
+            yield self._round(rows, round_, evaluations)
+
+    def _round(self, rows: Rows, round_: int, evaluations: int) -> Search:
+        yield from self._normal(rows, evaluations)
+        yield from self._step(rows, round_)
+        yield from to_boundary(rows, self.halvings)
+        self._keep_smaller(rows)
 
     def _normal(self, rows: Rows, evaluations: int) -> Generator[Query, Answer, None]:
         """rows.normal_ [b, ...]: the mean of the unit directions that lead beyond the boundary, less the rest's."""

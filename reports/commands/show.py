@@ -13,7 +13,7 @@ def show(
         list[Path] | None,
         typer.Argument(
             metavar="FOLDER [OTHER]",
-            help="A folder of `advgan audit` or `advgan train`, or two audits to compare. Without it: advgan-audit.",
+            help="A folder of `advgan audit`, `train` or `probe`, or two audits to compare. Without it: advgan-audit.",
             show_default=False,
         ),
     ] = None,

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from reports import figures
+from reports import figures, zoo
 from reports.comparing import changes
 from reports.comparing import page as comparison_page
+from reports.probing import job
+from reports.sources.data import from_arrays
 from tests.reports import looks, synthetic, synthetic_run
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>&\"'{{ 7*7 }}"
@@ -45,11 +47,19 @@ def comparison(folder: Path) -> None:
     (folder / "report.html").write_text(comparison_page.page(changes.compare(a, b)), encoding="utf-8")
 
 
+def probe(folder: Path) -> None:
+    x, y = (part[:30].numpy() for part in zoo.held_out())
+    data = from_arrays(x, y, classes=list(NAMES))
+    asked = job.Asked("l2:1.0", draws=2, side=40, walk=120)
+    job.probe({EVIL: zoo.load()["digits_robust"]}, data, asked, folder, examples=30)
+
+
 PAGES: dict[str, Callable[[Path], None]] = {  # each writes report.html into a folder that is not there yet
     "audit": audit,
     "run of images": run_of_images,
     "run of points": run_of_points,
     "comparison": comparison,
+    "probe": probe,
 }
 
 

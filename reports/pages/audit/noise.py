@@ -1,4 +1,4 @@
-"""Does noise of the same size do what the attacks do?"""
+"""Does noise of the same size do what the attacks do, and how far must it go to do it?"""
 
 from dataclasses import dataclass
 
@@ -23,6 +23,42 @@ class NoiseRow:
 class NoiseTable:
     model: str
     rows: list[NoiseRow]
+
+
+@dataclass(frozen=True)
+class FarRow:
+    """How far the boundary is along random directions, and along an attack's."""
+
+    model: str
+    norm: str
+    attack: str
+    noise: str
+    times: str
+    crossed: Share
+    cost: str
+
+
+def far_rows(about: dict) -> list[FarRow]:
+    """Of every model and norm whose first examples were probed."""
+    told = [
+        (name, norm, row) for name, model in about["models"].items() for norm, row in model.get("noise", {}).items()
+    ]
+    return [_far_row(*each) for each in told]
+
+
+def _far_row(model: str, norm: str, told: dict) -> FarRow:
+    noise, attack = told["median"], told["attack_median"]
+    times = f"{words.number(float(f'{noise / attack:.2g}'))} times as far" if noise and attack else ""
+    cost = f"{words.plural(told['examples'], 'example')}, {words.plural(told['forwards'], 'forward')}"
+    return FarRow(
+        model,
+        words.norm(norm),
+        words.NOTHING if attack is None else words.number(attack),
+        "never" if noise is None else words.number(noise),
+        times,
+        share(told["crossed"], told["rays"]),
+        cost,
+    )
 
 
 def noise_table(by_threat: dict[str, Sweep], configuration: dict) -> NoiseTable | None:

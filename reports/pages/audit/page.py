@@ -14,7 +14,7 @@ from reports.pages.audit.cost import CostTable, cost_table, passes
 from reports.pages.audit.curves import CurveChart, charts
 from reports.pages.audit.gallery import Gallery, gallery
 from reports.pages.audit.headline import headline
-from reports.pages.audit.noise import NoiseTable, noise_table
+from reports.pages.audit.noise import FarRow, NoiseTable, far_rows, noise_table
 from reports.pages.audit.robustness import AttackTable, Robustness, attack_table, robustness
 from reports.pages.audit.setup import described, facts, thousands
 from reports.pages.shares import Names
@@ -35,6 +35,7 @@ class AuditPage(base.Page):
     gallery_note: str
     pixelated: bool
     noise: list[NoiseTable]
+    far: list[FarRow]
     cost: list[CostTable]
     passes: str
     belief: list[BeliefTable]
@@ -81,6 +82,7 @@ def contents(audit: "Audit") -> AuditPage:
         gallery_note=note,
         pixelated=base.is_tiny(about["data"].get("shape", [])),
         noise=[table for by_threat in sweeps.values() if (table := noise_table(by_threat, configuration))],
+        far=far_rows(about),
         cost=[cost_table(about, by_threat, curves.get(model, {})) for model, by_threat in sweeps.items()],
         passes=passes(audit),
         belief=[table for model in about["models"] if (table := belief_table(about, model))],

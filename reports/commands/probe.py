@@ -1,0 +1,142 @@
+"""The command `advgan probe`: what can be typed, and what is told on the terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OUT = Path("advgan-probe")
+THREAT = "l2:1.0"  # for the digits
+WHAT, HOW, RESULT = "What is probed", "How", "What comes of it"
+
+
+def probe(
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            rich_help_panel=WHAT,
+            help="As for an audit: digits (both), digits:robust, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, "
+            "torchvision:resnet18.",
+        ),
+    ] = "digits",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            rich_help_panel=WHAT,
+            help="As for an audit: digits, FILE.npz, FILE.parquet, a folder, torchvision:CIFAR10. Without it, for the "
+            "digits models: digits.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FILE", rich_help_panel=WHAT, help="Weights of the model. No pickle is run."),
+    ] = None,
+    examples: Annotated[
+        int,
+        typer.Option(
+            "--examples", "-n", metavar="N", rich_help_panel=WHAT, help="The first N; probed are those it gets right."
+        ),
+    ] = 200,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", metavar="PIXELS", rich_help_panel=WHAT, help="Resize and crop images to it."),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", metavar="FOLDER", rich_help_panel=WHAT, help="Where torchvision's data sets are."),
+    ] = None,
+    threat: Annotated[
+        str | None,
+        typer.Option(
+            "--threat",
+            "-t",
+            metavar="NORM:EPS",
+            rich_help_panel=HOW,
+            help="The norm (linf, l2, l1) of all distances, and the eps that shares are told of. Without it, for the "
+            f"digits: {THREAT}.",
+        ),
+    ] = None,
+    attack: Annotated[
+        str,
+        typer.Option(
+            "--attack", "-a", metavar="ATTACK", rich_help_panel=HOW, help="What finds the adversarial examples."
+        ),
+    ] = "fmn",
+    directions: Annotated[
+        int,
+        typer.Option(
+            "--directions",
+            metavar="N",
+            rich_help_panel=HOW,
+            help="Directions of each random kind, and other examples to look towards, per example.",
+        ),
+    ] = 8,
+    side: Annotated[
+        int | None,
+        typer.Option(
+            "--side",
+            metavar="POINTS",
+            rich_help_panel=HOW,
+            help="Points a side of the planes; each costs a forward pass. Without it: 40 to 400, fewer the larger "
+            "inputs are.",
+        ),
+    ] = None,
+    walk: Annotated[
+        int,
+        typer.Option("--walk", metavar="N", rich_help_panel=HOW, help="Decisions that a walk may ask for; 0: none."),
+    ] = 1000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=HOW, help="Seed of all randomness.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")
+    ] = "cpu",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=RESULT, help="Where the probe is written.")
+    ] = OUT,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=RESULT, help="Replace the probe that is there.")
+    ] = False,
+) -> None:
+    """Measure where a classifier's decision boundary is: how far, in which directions, and why noise does not find it.
+
+    Without arguments: the two digits classifiers that come with advgan.
+
+    It writes a folder: report.html, and the numbers behind it (probe.json, rays, geometry, walks).
+
+    Exit status: 0; 2 where the input cannot be used; 130 after Ctrl-C.
+
+    Example: advgan probe -m net.py:make -d test.npz -t l2:0.5 -n 200 --out probe
+    """  # fmt: skip
+    from attacks.errors import InputError
+    from reports.audit import device_named
+    from reports.commands.training import Bar, told
+    from reports.probing import job, saved, text
+    from reports.sources import data as data_sources
+    from reports.sources import models as model_sources
+
+    is_digits = model.partition(":")[0] == "digits"
+    if data is None and not is_digits:
+        raise InputError(f"--model {model} needs --data: FILE.npz, FILE.parquet, a folder, or torchvision:NAME.")
+    if threat is None and (data or "digits") != "digits":
+        raise InputError(f"--data {data} needs --threat, say --threat l2:0.5: the norm of distances and an eps.")
+    if examples < 2:
+        raise InputError(f"--examples is {examples}; a probe needs at least two, of two classes.")
+    asked = job.Asked(threat or THREAT, attack, directions, side, walk, seed)
+    saved.refuse_to_harm(out, overwrite)
+    place = device_named(device)
+    found = data_sources.load(data or "digits", image_size=image_size, root=data_root)
+    with Bar(lambda row: row["doing"]) as bar:
+        done = job.probe(
+            model_sources.load(model, weights=weights), found, asked, out,
+            examples=examples, device=place, overwrite=overwrite,
+            show=lambda step, of, doing: bar.show(step, of, {"doing": doing}),
+            configuration={
+                "model": model, "weights": str(weights) if weights else None, "image_size": image_size,
+            },
+        )  # fmt: skip
+    told(text.table(done), out)

@@ -1,0 +1,1 @@
+"""Probes of the decision boundary: measured, saved, and told on a page."""
