@@ -48,6 +48,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.gallery"},
     {"reports.audit"},
     {"reports.training"},
+    {"reports.perturbing"},
     {"reports.commands"},
     {"reports.cli"},
     {"reports"},

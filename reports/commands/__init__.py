@@ -3,6 +3,7 @@
 import typer
 
 from reports.commands.gan import gan
+from reports.commands.perturber import perturber
 from reports.commands.sample import sample
 from reports.commands.training import Stopped
 
@@ -17,3 +18,4 @@ def _train() -> None:
 
 
 train.command()(gan)
+train.command()(perturber)

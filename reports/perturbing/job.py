@@ -99,7 +99,7 @@ class _Perturbing:
         return page.page(run)
 
     def _samples(self, part: Batch) -> Samples:
-        return Samples(part.x, part.labels, len(self.parts.classes), self.asked.data)
+        return Samples(part.x, part.labels, len(self.parts.classes), f"{self.asked.data}; {self.parts.how}")
 
     def _note_examples(self) -> None:
         file = io.BytesIO()

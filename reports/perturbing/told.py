@@ -83,7 +83,8 @@ def findings(run: SavedRun) -> list[str]:
     found = share(own["fooled"], own["of"], interval=True)
     said = f"Counted are {found.count} examples held out (95 % interval {found.interval})."
     if noise["name"] in NOISES:
-        said += f" Noise as long fools {'none' if not noise['fooled'] else f'{noise['fooled']:,}'} of them."
+        none = "none" if not noise["fooled"] else f"{noise['fooled']:,}"
+        said += f" Noise as long fools {none} of them."
     return [said]
 
 
