@@ -9,6 +9,7 @@ from torch import Tensor
 from attacks.errors import InputError
 from attacks.threat import ThreatModel, ThreatSet
 
+LIMIT = 2.5  # of what goes into the L-inf tanh: 98.7 % of eps, and a slope of 0.027, where 10 would have none
 TINY = 1e-12  # floor below a root or divisor: a row of zeros stays zeros
 
 
@@ -21,7 +22,8 @@ def inside(threat: ThreatSet, raw: Tensor) -> Tensor:
     """
     flat = raw.flatten(1) if threat.mask is None else raw.flatten(1) * threat.mask
     ahead = threat.x + _MAPS[threat.norm.name](flat, threat).view_as(threat.x)
-    return _Cut.apply(ahead, threat.project(ahead.detach()), threat.least.view_as(ahead), threat.most.view_as(ahead))
+    cut = _Cut.apply(ahead, threat.least.view_as(ahead), threat.most.view_as(ahead))
+    return _Exactly.apply(cut, threat.project(cut.detach()))
 
 
 def check_threat(threat: ThreatModel) -> None:
@@ -35,7 +37,7 @@ def check_threat(threat: ThreatModel) -> None:
 def _linf(raw: Tensor, threat: ThreatSet) -> Tensor:
     x = threat.x.flatten(1)
     reach = torch.maximum(threat.high - x, x - threat.low).amax(1, keepdim=True)
-    return raw.tanh() * reach
+    return _Cut.apply(raw, raw.new_tensor(-LIMIT), raw.new_tensor(LIMIT)).tanh() * reach
 
 
 def _l2(raw: Tensor, threat: ThreatSet) -> Tensor:
@@ -59,15 +61,27 @@ _MAPS: dict[str, Callable[[Tensor, ThreatSet], Tensor]] = {"linf": _linf, "l2": 
 
 
 class _Cut(torch.autograd.Function):
-    """Forward the point inside; backward all that does not lead further out of the box."""
+    """A clamp whose gradient dies only where descent leads further out."""
 
     @staticmethod
-    def forward(ctx: Any, ahead: Tensor, point: Tensor, least: Tensor, most: Tensor) -> Tensor:
+    def forward(ctx: Any, ahead: Tensor, least: Tensor, most: Tensor) -> Tensor:
         ctx.save_for_backward(ahead, least, most)
+        return ahead.clamp(least, most)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        ahead, least, most = ctx.saved_tensors
+        outward = ((ahead > most) & (grad < 0)) | ((ahead < least) & (grad > 0))  # descent goes against the gradient
+        return grad.masked_fill(outward, 0.0), None, None
+
+
+class _Exactly(torch.autograd.Function):
+    """Another point, for what differs by rounding alone: the gradient passes."""
+
+    @staticmethod
+    def forward(ctx: Any, ahead: Tensor, point: Tensor) -> Tensor:
         return point
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        ahead, least, most = ctx.saved_tensors
-        outward = ((ahead > most) & (grad < 0)) | ((ahead < least) & (grad > 0))  # descent goes against the gradient
-        return grad.masked_fill(outward, 0.0), None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grad, None

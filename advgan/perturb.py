@@ -19,7 +19,7 @@ from . import networks
 from .fit import Progress, Run, Samples, fit
 from .fooling import LOSSES, Adversary
 from .networks.perturber import NETS, Constant
-from .perturber import Generated, Perturber, told
+from .perturber import Generated, Perturber
 from .perturbing import Perturbing
 from .samples import Aim
 
@@ -117,7 +117,7 @@ def _net(recipe: Perturbing, shape: tuple[int, ...], classes: int) -> nn.Module:
         raise InputError(f"The network residual is for images [C, H, W], and the inputs are {list(shape)}: take mlp.")
     width, depth = SIZES[recipe.network]
     sizes = (recipe.width or width, recipe.depth or depth)
-    return NETS[recipe.network](shape, told(recipe.kind, recipe.target, recipe.latent, classes), *sizes)
+    return NETS[recipe.network](shape, classes, recipe.latent, *sizes)
 
 
 @dataclass(frozen=True)

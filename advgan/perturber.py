@@ -21,7 +21,7 @@ from .train import evaluating
 class Perturber(nn.Module):
     """perturber(x, labels, z) -> x_adv [b, *shape], inside the threat set of x, exactly as the loop measures it.
 
-    net: (x centred, told [b, k]) -> any numbers [b, *shape]. classes: the victim's. kind: as `perturbing.KINDS` says.
+    net: (x centred, class one-hot [b, classes], z) -> any numbers [b, *shape]. classes: the victim's. kind: as `perturbing.KINDS` says.
     target: the class that it was trained to reach, "any" where it is told which, None where it gets away from labels.
     latent: length of z, which a universal perturbation and one per class have no use for.
     """
@@ -53,8 +53,9 @@ class Perturber(nn.Module):
         """The same in another threat set of the same norm: with a mask, a grid, an eps for each row."""
         (low, high), x = self.threat.bounds, threat.x
         middle, half = (high + low) / 2, (high - low) / 2
-        told = self._told(labels, z)
-        return inside(threat, self.net(((x - middle) / half).to(told.dtype), told).to(x.dtype))
+        labels = torch.full_like(labels, self.target) if isinstance(self.target, int) else labels
+        raw = self.net(((x - middle) / half).to(z.dtype), one_hot(labels, self.classes, z), z)
+        return inside(threat, raw.to(x.dtype))
 
     def check(self, shape: tuple[int, ...], classes: int) -> None:
         """Raises InputError where it was trained for other inputs or for another number of classes."""
@@ -62,16 +63,6 @@ class Perturber(nn.Module):
             raise InputError(f"The perturber was trained for inputs {list(self.shape)}, and these are {list(shape)}.")
         if classes != self.classes:
             raise InputError(f"The perturber was trained for {self.classes} classes, and here there are {classes}.")
-
-    def _told(self, labels: Tensor, z: Tensor) -> Tensor:
-        if self.kind == "per_class":
-            return one_hot(labels, self.classes, z)
-        return torch.cat([z, one_hot(labels, self.classes, z)], 1) if self.target == "any" else z
-
-
-def told(kind: str, target: int | str | None, latent: int, classes: int) -> int:
-    """How many numbers its network is told beside x."""
-    return classes if kind == "per_class" else latent + (classes if target == "any" else 0)
 
 
 @dataclass(frozen=True, eq=False)

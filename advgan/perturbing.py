@@ -67,6 +67,8 @@ class Perturbing(Recipe):
             raise InputError(f"The loss {self.loss} drives features apart, towards no class: leave out the target.")
         if self.target == "any" and self.kind == "universal":
             raise InputError("One perturbation for all inputs cannot aim at any class: name one, or kind='per_class'.")
+        if isinstance(self.target, int) and self.kind == "per_class":
+            raise InputError(f"One perturbation for each class to reach, and only {self.target} is: kind='universal'.")
         for name in ("gan_weight", "hinge_weight", "confidence"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"A recipe with {name} = {getattr(self, name)}. It takes 0 or more.")

@@ -1,6 +1,8 @@
 """Which network reads an input and answers how to perturb it, or knows one answer for all?
 
-Each is called with x [b, *shape], centred, and told [b, k] (noise, a class), and gives [b, *shape], any real numbers.
+Each is called with x [b, *shape], centred, a class one-hot [b, classes] and noise z [b, latent], and gives
+[b, *shape], any real numbers. Those that read x give one answer for each class, and how this input departs from it: what
+most inputs of a class share is learnt within some steps, and the network has the rest to itself.
 None normalises over the batch, so that a row's answer depends on no other row. For images the work is done at half and
 a quarter of the side, where it is cheap: 3 x 3 convolutions on [3, 32, 32] cost, in millions of multiplications, 25 at
 width 32 and depth 3, and 56 at width 48 and depth 3.
@@ -24,24 +26,25 @@ class Hourglass(nn.Module):
     at a quarter. The blocks begin as identities (their second convolution is zero), so no normalisation is needed.
     """
 
-    def __init__(self, shape: tuple[int, ...], told: int, width: int, depth: int):
+    def __init__(self, shape: tuple[int, ...], classes: int, latent: int, width: int, depth: int):
         super().__init__()
+        self.common = Constant(shape, classes)
         channels, self.height, self.width = shape
         self.enter = _convolution(4 * channels, width)
         self.down = _convolution(width, 2 * width, stride=2)
-        self.told = nn.Linear(told, 2 * width)
+        self.told = nn.Linear(classes + latent, 2 * width)
         self.blocks = nn.Sequential(*(Block(2 * width) for _ in range(depth)))
         self.up = _convolution(2 * width, 4 * width, kernel=1)
         self.mix = _convolution(width, width)
         self.leave = _convolution(width, 4 * channels, gain=START)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor, z: Tensor) -> Tensor:
         padded = F.pad(x, (0, -self.width % 4, 0, -self.height % 4))
         fine = _active(self.enter(F.pixel_unshuffle(padded, 2)))
-        coarse = _active(self.down(fine) + self.told(told)[:, :, None, None])
+        coarse = _active(self.down(fine) + self.told(torch.cat([told, z], 1))[:, :, None, None])
         fine = fine + F.pixel_shuffle(self.up(self.blocks(coarse)), 2)
         made = F.pixel_shuffle(self.leave(_active(self.mix(_active(fine)))), 2)
-        return made[:, :, : self.height, : self.width]
+        return self.common(x, told, z) + made[:, :, : self.height, : self.width]
 
 
 class Block(nn.Module):
@@ -56,23 +59,24 @@ class Block(nn.Module):
 class Flat(nn.Module):
     """Fully connected, for vectors: `depth` hidden layers of `width`."""
 
-    def __init__(self, shape: tuple[int, ...], told: int, width: int, depth: int):
+    def __init__(self, shape: tuple[int, ...], classes: int, latent: int, width: int, depth: int):
         super().__init__()
-        self.shape = shape
-        self.net = mlp.generator(torch.Size(shape).numel() + told, shape, width, depth)
+        self.shape, self.common = shape, Constant(shape, classes)
+        self.net = mlp.generator(torch.Size(shape).numel() + classes + latent, shape, width, depth)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        return self.net(torch.cat([x.flatten(1), told], dim=1)).reshape(len(x), *self.shape)
+    def forward(self, x: Tensor, told: Tensor, z: Tensor) -> Tensor:
+        made = self.net(torch.cat([x.flatten(1), told, z], dim=1))
+        return self.common(x, told, z) + made.reshape(len(x), *self.shape)
 
 
 class Constant(nn.Module):
-    """The same answer for every input; one for each of `count` classes, where there are several (told: one-hot)."""
+    """The same answer for every input; one for each of `count` classes, where there are several."""
 
     def __init__(self, shape: tuple[int, ...], count: int = 1):
         super().__init__()
         self.answers = nn.Parameter(torch.randn(count, *shape) * START / GAIN)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor, z: Tensor) -> Tensor:
         answers = GAIN * self.answers
         if len(answers) == 1:
             return answers.expand(len(x), *answers.shape[1:])
