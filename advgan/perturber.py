@@ -21,9 +21,10 @@ from .train import evaluating
 class Perturber(nn.Module):
     """perturber(x, labels, z) -> x_adv [b, *shape], inside the threat set of x, exactly as the loop measures it.
 
-    net: (x centred, class one-hot [b, classes], z) -> any numbers [b, *shape]. classes: the victim's. kind: as `perturbing.KINDS` says.
-    target: the class that it was trained to reach, "any" where it is told which, None where it gets away from labels.
-    latent: length of z, which a universal perturbation and one per class have no use for.
+    net: (x centred, class one-hot [b, classes], z) -> any numbers [b, *shape]. classes: the victim's. kind: as
+    `perturbing.KINDS` says. target: the class that it was trained to reach, "any" where it is told which, None where
+    it gets away from the label, which it is told as every attack is. latent: length of z, which a universal
+    perturbation and one per class have no use for.
     """
 
     def __init__(

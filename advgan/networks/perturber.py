@@ -1,10 +1,11 @@
 """Which network reads an input and answers how to perturb it, or knows one answer for all?
 
 Each is called with x [b, *shape], centred, a class one-hot [b, classes] and noise z [b, latent], and gives
-[b, *shape], any real numbers. Those that read x give one answer for each class, and how this input departs from it: what
-most inputs of a class share is learnt within some steps, and the network has the rest to itself.
+[b, *shape], any real numbers. Those that read x give one answer for each class, and how this input departs from it:
+what most inputs of a class share is learnt within some steps, and the network has the rest to itself.
+
 None normalises over the batch, so that a row's answer depends on no other row. For images the work is done at half and
-a quarter of the side, where it is cheap: 3 x 3 convolutions on [3, 32, 32] cost, in millions of multiplications, 25 at
+a quarter of the side, where it is cheap. 3 x 3 convolutions on [3, 32, 32] cost, in millions of multiplications, 25 at
 width 32 and depth 3, and 56 at width 48 and depth 3.
 """
 
