@@ -20,6 +20,7 @@ from reports import words
 from reports.summary import Curve
 
 SERIES = 6  # colours of lines that the page knows; further lines begin again, dashed
+LARGEST = 150  # pixels a side of a picture beside others, which is twice what it is shown at
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 POINTS = 400  # of a curve; with more steps than that it is drawn through a grid
 PLACEHOLDERS = {"#00000a": "var(--ink)", "#00000b": "var(--muted)", "#00000c": "var(--line)", "#00000d": "var(--paper)"}
@@ -153,6 +154,16 @@ def amplified(x: np.ndarray, x_adv: np.ndarray, bounds: tuple[float, float] = (0
     factor = (high - low) / 2 / most if most > 0 else 1.0
     factor = np.floor(factor) if factor >= 10 else np.floor(10 * factor) / 10
     return (low + high) / 2 + factor * change, float(factor)
+
+
+def reduced(image: np.ndarray) -> np.ndarray:
+    """At most LARGEST pixels a side, by the means of squares of pixels. image: uint8 [H, W] or [H, W, 3]."""
+    factor = -(-max(image.shape[:2]) // LARGEST)
+    if factor == 1:
+        return image
+    height, width = (max(1, side // factor) for side in image.shape[:2])
+    squares = image[: height * factor, : width * factor].reshape(height, -1, width, factor, *image.shape[2:])
+    return np.round(squares.mean((1, 3))).astype(np.uint8)
 
 
 def png(image: np.ndarray) -> str:

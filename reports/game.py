@@ -63,9 +63,9 @@ def png(looks: Sequence[Look]) -> bytes:
 def drawn(named: Sequence[tuple[str, Look]], colours: Mapping[str, str] | None = None) -> Figure:
     """One column for each look: above the densities, below the critic beside the best one."""
     colours = colours or {name: name for name in PLACEHOLDERS}
-    figure = Figure(figsize=(11, 4.3))
+    figure = Figure(figsize=(11, 4.6))
     grid = figure.subplots(2, len(named), sharex=True, sharey="row", squeeze=False, height_ratios=(1, 0.9))
-    figure.subplots_adjust(left=0.055, right=0.985, top=0.83, bottom=0.115, wspace=0.09, hspace=0.12)
+    figure.subplots_adjust(left=0.055, right=0.985, top=0.785, bottom=0.11, wspace=0.09, hspace=0.12)
     low, high = _reach(named)
     top = max(1.25 * named[0][1].real.max(), 1.08 * max(min(one.fake.max(), 2 * one.real.max()) for _, one in named))
     for column, (name, one) in enumerate(named):
@@ -73,7 +73,7 @@ def drawn(named: Sequence[tuple[str, Look]], colours: Mapping[str, str] | None =
         above.set(xlim=(low, high), ylim=(0, top))
         _densities(above, one, colours)
         _critics(below, one, colours)
-        above.set_title(f"{name}", loc="left", fontsize=12, fontweight="bold", color=colours[INK], pad=19)
+        above.set_title(f"{name}", loc="left", fontsize=12, fontweight="bold", color=colours[INK], pad=31)
         above.text(0, 1.045, _numbers(one), transform=above.transAxes, color=colours[MUTED], fontsize=9.5)
         below.set_xlabel(f"x  at step {one.step:,}")
         for axes in (above, below):
@@ -103,7 +103,8 @@ def _critics(axes: Axes, one: Look, colours: Mapping[str, str]) -> None:
 
 
 def _numbers(one: Look) -> str:
-    return f"JS {_short(one.js)}  V {one.value:.3f}  mean D {one.critic_mean:.3f}".replace("-", "−")
+    """On two lines: panels are narrow, and the page's typeface may be wide."""
+    return f"JS {_short(one.js)}  V {one.value:.3f}\nmean D {one.critic_mean:.3f}".replace("-", "−")
 
 
 def _short(js: float) -> str:

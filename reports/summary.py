@@ -27,6 +27,7 @@ class Sweep:
     correct: np.ndarray  # [n] bool, on the clean input
     fooled: np.ndarray  # [a, n] bool; an already wrong example is fooled too
     predictions: np.ndarray  # [a, n] int64, at the adversarial input
+    sizes: np.ndarray  # [a, n] float64; 0 where already wrong, inf where this attack did not get through
     queries: np.ndarray  # [a, n] int64
     backwards: np.ndarray  # [a, n] int64
 
@@ -149,6 +150,7 @@ def _sweep(model: str, threat: str, runs: dict[str, pd.DataFrame]) -> Sweep:
         correct=first["correct"].to_numpy(dtype=bool),
         fooled=stacked("fooled").astype(bool),
         predictions=stacked("adversarial_prediction"),
+        sizes=stacked("size"),
         queries=stacked("queries"),
         backwards=stacked("backwards"),
     )

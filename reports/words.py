@@ -38,6 +38,17 @@ def interval(low: float, high: float) -> str:
     return f"{share(low).removesuffix(' %')} – {share(high)}"
 
 
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign, and never 0 unless it is."""
+    digits = next((k for k in range(1, 7) if float(f"{100 * difference:.{k}f}")), 1)
+    return f"{100 * difference:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if difference else "0"
+
+
+def chance(p: float) -> str:
+    """The p of a test: "p = 0.032"; floating point makes it 0 where it is not."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+
+
 def confidence(probability: float) -> str:
     """A softmax output. Floating point makes it 0 or 1 where it is neither, so it never reads 0 % or 100 %."""
     if not 0 <= probability <= 1:

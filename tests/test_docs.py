@@ -55,7 +55,13 @@ def test_every_objective_penalty_and_piece_of_theory_is_in_the_api_page():
 def test_every_option_of_the_command_is_in_the_api_page():
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     commands = {**commands, "train gan": commands["train"].commands["gan"]}
-    for name, known in {"audit": "--model", "doctor": "--model", "train gan": "--resume", "sample": "--class"}.items():
+    for name, known in {
+        "audit": "--model",
+        "doctor": "--model",
+        "train gan": "--resume",
+        "sample": "--class",
+        "show": "--html",
+    }.items():
         section = API.partition(f"### `advgan {name}")[2].partition("###")[0]
         params = [option for option in commands[name].params if option.param_type_name == "option"]
         options = [text for option in params for text in (*option.opts, *option.secondary_opts)]

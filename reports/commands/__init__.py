@@ -1,13 +1,15 @@
-"""The commands that train and that use what was trained: `train` with its kinds, and `sample`."""
+"""The commands, a file for each."""
 
 import typer
 
+from reports.commands.audit import audit
+from reports.commands.doctor import doctor
 from reports.commands.gan import gan
 from reports.commands.perturber import perturber
 from reports.commands.sample import sample
-from reports.commands.training import Stopped
+from reports.commands.show import show
 
-__all__ = ["Stopped", "sample", "train"]
+__all__ = ["audit", "doctor", "sample", "show", "train"]
 
 train = typer.Typer(help="Train a generator, of samples or of perturbations.", no_args_is_help=True)
 

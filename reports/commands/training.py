@@ -1,26 +1,17 @@
 """What is shown while something is trained, and what is said when it ends or is stopped?"""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from reports.terminal import Stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from reports.training.saved import SavedRun
 
-STOPPED = 130  # the status after Ctrl-C
-
 Show = Callable[[int, int, dict[str, Any]], None]  # (steps done, of how many, the newest row)
-
-
-class Stopped(SystemExit):
-    """Ctrl-C, after which something was kept: the message has said what."""
-
-    def __init__(self, text: str):
-        print(f"advgan: {text}", file=sys.stderr)
-        super().__init__(STOPPED)
 
 
 def watched(

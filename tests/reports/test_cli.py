@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from reports import cli
+from tests.reports.commands import Advgan
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="peer: the folder of outside models and data is not here")
@@ -55,32 +55,14 @@ def stopped(signals=[]):
 ALWAYS = ["--model", "net.py:good", "--data", "ok.npz", "--threat", "linf:0.1", "--attack", "fgsm", "--no-curves"]
 
 
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Advgan = Callable[..., Ended]
-
-
 @pytest.fixture
-def advgan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Advgan:
+def advgan(command: Advgan) -> Advgan:
     """Run the command in a folder of its own, where net.py and ok.npz are."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
     Path("net.py").write_text(NET)
     x = np.random.default_rng(0).integers(0, 256, (12, 6, 6), dtype=np.uint8)
     np.savez("ok.npz", x=x, y=np.arange(12) % 3)
-    (tmp_path / "run").mkdir()
-
-    def run(*arguments: str | Path) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        told = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), told.out, told.err)
-
-    return run
+    Path("run").mkdir()
+    return command
 
 
 def audit_json(folder: str = "out") -> dict:

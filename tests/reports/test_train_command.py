@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from PIL import Image
 from advgan.run import Run
 from reports import cli
 from reports.sources import data as sources
+from tests.reports.commands import Advgan, Ended
 
 NET = """
 import os, signal, torch
@@ -49,30 +49,12 @@ SMALL = ["--network", "mlp", "--width", "8", "--latent", "4", "--batch", "8", "-
 IMAGES = ["--data", "ok.npz", *SMALL]
 
 
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Advgan = Callable[..., Ended]
-
-
 @pytest.fixture
-def advgan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Advgan:
+def advgan(command: Advgan) -> Advgan:
     """Run the command in a folder of its own, where net.py and ok.npz are."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
     Path("net.py").write_text(NET)
     np.savez("ok.npz", x=pixels(60), y=np.arange(60) % 3)
-
-    def run(*arguments: str | Path) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        told = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), told.out, told.err)
-
-    return run
+    return command
 
 
 def pixels(n: int, shape: tuple[int, ...] = (8, 8)) -> np.ndarray:

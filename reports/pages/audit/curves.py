@@ -26,11 +26,14 @@ class CurveChart(Chart):
 
 
 def charts(
-    models: list[str], sweeps: dict[str, dict[str, Sweep]], curves: dict[str, dict[str, Curve]]
+    models: list[str],
+    sweeps: dict[str, dict[str, Sweep]],
+    curves: dict[str, dict[str, Curve]],
+    key: str = "chart",
 ) -> list[CurveChart]:
-    """A chart for each norm that has a curve."""
+    """A chart for each norm that has a curve. key: goes before every id."""
     norms = dict.fromkeys(norm for by_norm in curves.values() for norm in by_norm)
-    return [_chart(norm, f"chart{k}", models, sweeps, curves) for k, norm in enumerate(norms, 1)]
+    return [_chart(norm, f"{key}{k}", models, sweeps, curves) for k, norm in enumerate(norms, 1)]
 
 
 def _chart(norm: str, key: str, models: list[str], sweeps: dict, curves: dict[str, dict[str, Curve]]) -> CurveChart:

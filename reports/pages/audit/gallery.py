@@ -87,4 +87,4 @@ def _card(kept: dict[str, np.ndarray], k: int, names: Names, bounds: tuple[float
 def _png(x: np.ndarray, bounds: tuple[float, float]) -> str:
     image = figures.pixels(x, bounds)
     assert image is not None
-    return figures.png(image)
+    return figures.png(figures.reduced(image))

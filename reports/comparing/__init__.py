@@ -1,0 +1,1 @@
+"""Two audits of the same examples side by side: whether they compare, what changed, and how that is told."""
