@@ -40,6 +40,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan"},
     {"reports.words", "reports.answers", "reports.zoo", "reports.terminal"},
     {"reports.sources"},
+    {"reports.generated"},
     {"reports.options"},
     {"reports.summary", "reports.reproduce"},
     {"reports.verdicts"},

@@ -53,5 +53,7 @@ def _more(run: SavedRun) -> list[str]:
     if transfer:
         own = transfer["rows"][0]
         shown = zip(transfer["models"][1:], own["fooled"][1:], own["of"][1:], strict=True)
-        said += [f"Shown to {name}: {words.percent(fooled, of)} ({words.of(fooled, of)})." for name, fooled, of in shown]
+        said += [
+            f"Shown to {name}: {words.percent(fooled, of)} ({words.of(fooled, of)})." for name, fooled, of in shown
+        ]
     return said
