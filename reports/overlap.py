@@ -38,8 +38,8 @@ class Overlap:
                 yield (
                     threat,
                     f"generated:{self.attack.run} was trained on {words.of(known, of)} of these examples. Of those "
-                    f"that were right when clean it broke {_broken(broken, own)}{rest}. Only the others say what it does to "
-                    "inputs that it has not seen; that robust accuracy is at most this holds all the same.",
+                    f"that were right when clean it broke {_broken(broken, own)}{rest}. Only the others say what it "
+                    "does to inputs that it has not seen; that robust accuracy is at most this holds all the same.",
                 )
 
 

@@ -80,7 +80,7 @@ def findings(run: SavedRun) -> list[str]:
     results = run.about["results"]
     own, noise = results["compared"][0], results["compared"][-1]
     found = share(own["fooled"], own["of"], interval=True)
-    said = f"Counted are {found.count} examples held out (95 % interval {found.interval})."
+    said = f"Fooled are {found.count} examples held out that count (95 % interval {found.interval})."
     if noise["name"] in NOISES:
         none = "none" if not noise["fooled"] else f"{noise['fooled']:,}"
         said += f" Noise as long fools {none} of them."
