@@ -22,8 +22,10 @@ from attacks.victim import borrowed, check_logits
 from reports import record
 from reports.answers import Answers
 from reports.gallery import Gallery, Smallest
+from reports.generated import FromRun
 from reports.noise import NoiseProbe
 from reports.options import described, named_attacks
+from reports.overlap import Overlap
 from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
 
@@ -154,12 +156,15 @@ class _Audited:
         self.findings: list[Finding] | None = None  # None until the first batch has been looked at
         self.skipped: set[str] = set()  # norms without a curve
         self.unbounded = False  # it cannot be certified
+        self.overlaps = {name: Overlap(attack) for name, attack in plan.attacks.items() if isinstance(attack, FromRun)}
         self.unsure = 0  # verdicts that a plain pass did not bear out
         self.classes = 0
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
 
     def audit_batch(self, batch: Batch) -> None:
         clean = self._clean(batch)
+        for overlap in self.overlaps.values():
+            overlap.attack.check(tuple(batch.x.shape[1:]), self.classes)
         if self.findings is None:
             self.findings = examine(self.model, batch.x, batch.labels, seed=self.plan.seed)
             self.doubts += [_doubted(self.name, finding) for finding in self.findings if _is_doubt(finding)]
@@ -170,6 +175,8 @@ class _Audited:
                 result, seconds = self._run(attack, batch, threat)
                 answers = self._verified(batch, clean, result)
                 self._write(text, name, batch, clean, result, answers, seconds)
+                if name in self.overlaps:
+                    self.overlaps[name].see(text, batch, clean.prediction == batch.labels, result.fooled)
                 shown.look(name, result, answers)
                 standing = standing & ~result.fooled
                 self.tell.add(len(batch.x))
@@ -243,6 +250,8 @@ class _Audited:
 
     def own_up(self) -> None:
         """Add the doubts that only the whole run can tell."""
+        notes = [(threat, text) for overlap in self.overlaps.values() for threat, text in overlap.notes()]
+        self.doubts += [{"model": self.name, "threat": t, "severity": "note", "text": text} for t, text in notes]
         if self.unsure:
             text = (
                 f"{self.unsure} verdicts of attacks were not borne out by a second pass and are not counted: the "

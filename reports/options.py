@@ -11,6 +11,7 @@ from torch import nn
 
 from attacks import CATALOG, Attack
 from attacks.errors import InputError, unknown
+from reports import generated
 from reports.sources import models
 
 WORDS = {"true": True, "false": False}
@@ -19,14 +20,15 @@ WORDS = {"true": True, "false": False}
 def named_attacks(given: Iterable[str | Attack]) -> dict[str, Attack]:
     """{name: attack}, in the order given. InputError where one is unknown, wrongly optioned or there twice.
 
-    An attack goes by its name alone (`pgd`), or by its whole text (`pgd:steps=20`) where the name is there twice.
+    An attack goes by its name alone (`pgd`), or by its whole text (`pgd:steps=20`) where the name is there twice
+    or is `generated`.
     """
     given = list(given)
     short = [each.partition(":")[0].strip() if isinstance(each, str) else type(each).__name__.lower() for each in given]
     found: dict[str, Attack] = {}
     for name, each in zip(short, given, strict=True):
         text = each.strip() if isinstance(each, str) else str(each)
-        key = name if short.count(name) == 1 else text
+        key = name if short.count(name) == 1 and name != generated.NAME else text
         if key in found:
             raise InputError(f"The attack {key} is there twice. Name it once, or give it other options.")
         found[key] = attack_from_text(each) if isinstance(each, str) else each
@@ -36,11 +38,16 @@ def named_attacks(given: Iterable[str | Attack]) -> dict[str, Attack]:
 
 
 def attack_from_text(text: str) -> Attack:
-    """The attack that `NAME` or `NAME:OPTION=VALUE,...` means; options have the types of its signature."""
+    """The attack that `NAME` or `NAME:OPTION=VALUE,...` means; options have the types of its signature.
+
+    `generated:RUN` is the generator that `advgan train perturber` wrote to the folder RUN.
+    """
     name, _, rest = text.partition(":")
     name = name.strip()
+    if name == generated.NAME:
+        return generated.from_text(text)
     if name not in CATALOG:
-        raise unknown("attack", name, CATALOG)
+        raise unknown("attack", name, [*CATALOG, f"{generated.NAME}:RUN"])
     make = CATALOG[name]
     options: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in rest.split(","))):

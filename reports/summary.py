@@ -105,7 +105,7 @@ def interval(count: int, total: int) -> tuple[float, float]:
 def kind(sweep: Sweep, k: int, configuration: dict[str, Any]) -> str:
     """What the k-th attack of a sweep used: "noise", "black box" (no gradient), "single step" or "gradient"."""
     options = configuration.get("attacks", {}).get(sweep.attacks[k]) or {}
-    if "noise" in f"{sweep.attacks[k]} {options.get('class', '')}".lower():
+    if "noise" in f"{sweep.attacks[k].partition(':')[0]} {options.get('class', '')}".lower():
         return "noise"
     most = sweep.backwards[k].max(initial=0)
     return "gradient" if most > 1 else "single step" if most == 1 else "black box"

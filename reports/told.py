@@ -12,6 +12,8 @@ from reports.comparing import changes
 from reports.comparing import page as comparison_page
 from reports.comparing import text as comparison_text
 from reports.pages.audit import page as audit_page
+from reports.perturbing import page as perturber_page
+from reports.perturbing import text as perturber_text
 from reports.probing import page as probe_page
 from reports.probing import text as probe_text
 from reports.probing.saved import Probe
@@ -49,6 +51,8 @@ def _audit(folder: Path) -> Told:
 
 def _run(folder: Path) -> Told:
     run = SavedRun.load(folder)
+    if run.config.get("what") == "perturber":
+        return Told(perturber_text.table(run), lambda: perturber_page.page(run))
     return Told(run_text.table(run), lambda: run_page.page(run))
 
 

@@ -121,5 +121,5 @@ def duration(seconds: float) -> str:
     """ "3.2 µs", "15 ms": three significant digits at most."""
     for factor, unit in ((1e6, "µs"), (1e3, "ms")):
         if seconds * factor < 1000:
-            return f"{number(seconds * factor)} {unit}"
+            return f"{seconds * factor:.3g} {unit}"
     return f"{number(seconds)} s"

@@ -67,11 +67,12 @@ def test_every_objective_penalty_and_piece_of_theory_is_in_the_api_page():
 
 def test_every_option_of_the_command_is_in_the_api_page():
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
-    commands = {**commands, "train gan": commands["train"].commands["gan"]}
+    commands |= {f"train {kind}": command for kind, command in commands["train"].commands.items()}
     for name, known in {
         "audit": "--model",
         "doctor": "--model",
         "train gan": "--resume",
+        "train perturber": "--transfer",
         "sample": "--class",
         "show": "--html",
         "probe": "--walk",

@@ -5,6 +5,7 @@ import typer
 from reports.commands.audit import audit
 from reports.commands.doctor import doctor
 from reports.commands.gan import gan
+from reports.commands.perturber import perturber
 from reports.commands.probe import probe
 from reports.commands.sample import sample
 from reports.commands.show import show
@@ -20,3 +21,4 @@ def _train() -> None:
 
 
 train.command()(gan)
+train.command()(perturber)

@@ -1,6 +1,5 @@
 """The command `advgan train perturber`: what can be typed, and what is told on the terminal."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -174,7 +173,7 @@ def perturber(
     Example: advgan train perturber -m net.py:make -d train.npz -t linf:8/255 --out run
     """  # fmt: skip
     from attacks.errors import InputError
-    from reports.perturbing import job, text
+    from reports.perturbing import job, text, told
     from reports.training.asked import penalty_from_text, rate_checked
 
     if universal and per_class:
@@ -216,4 +215,4 @@ def perturber(
         lambda show: job.train(named, recipe, folder, resume=resume is not None, device=device, every=every, show=show),
         text.line,
     )
-    training.told(text.table(run), folder, f"As an attack:\n  {text.audit(run)}")
+    training.told(text.table(run), folder, f"As an attack:\n  {told.audit(run)}")

@@ -17,7 +17,7 @@ def examined(perturber: Perturber, victims: Victims, batch: Batch) -> tuple[dict
     """What is said of it, JSON-able, and the arrays that are shown. Both are measured through `attacks.run`."""
     aim = Aim(perturber.threat, perturber.target, perturber.classes)
     held = {name: Held.of(model, batch, aim) for name, model in victims.all.items()}
-    first = held[victims.name]
+    first = held[victims.first]
     if not bool(first.counted.any()):
         return {"clean": _clean(first)}, {}
     attack = Generated(perturber)

@@ -13,6 +13,7 @@ from advgan.checkpoint import write
 from advgan.perturb import Perturber, train_perturber
 from advgan.samples import Samples
 from reports.audit import device_named
+from reports.generated import TRAINED_ON
 from reports.perturbing import page
 from reports.perturbing.asked import Asked
 from reports.perturbing.examined import examined
@@ -22,8 +23,6 @@ from reports.sources.dataset import Batch
 from reports.training import data, saved
 from reports.training.folder import Progress, Show, carried_out, refuse_to_harm
 from reports.training.saved import SavedRun
-
-TRAINED_ON = "trained_on.npz"  # digest [n] uint64: by which an audit knows the examples again
 
 
 def train(
@@ -99,7 +98,7 @@ class _Perturbing:
         return page.page(run)
 
     def _samples(self, part: Batch) -> Samples:
-        return Samples(part.x, part.labels, len(self.parts.classes), self.asked.data)
+        return Samples(part.x, part.labels, len(self.parts.classes), f"{self.asked.data}; {self.parts.how}")
 
     def _note_examples(self) -> None:
         file = io.BytesIO()

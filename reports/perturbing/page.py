@@ -168,7 +168,8 @@ def _times(seconds: float, own: float) -> str:
 def _speed_note(timed: dict[str, Any] | None) -> str:
     if not timed:
         return ""
-    return f"A batch of {words.plural(timed['batch'], 'example')}, medians of {timed['laps']} laps in turn on the machine that trained."
+    batch, laps = words.plural(timed["batch"], "example"), timed["laps"]
+    return f"A batch of {batch}, medians of {laps} laps in turn on the machine that trained."
 
 
 def _progress(run: SavedRun) -> list[Chart]:

@@ -1,10 +1,8 @@
 """What is kept of a finished perturber to be shown, and what is shown of it?"""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reports.perturbing.compared import Held
 

@@ -1,4 +1,4 @@
-"""Which pictures stand on a perturber's page: examples as they were, as they became, and under noise; and what is added."""
+"""Which pictures stand on a perturber's page: examples as they were, as they became, and under noise?"""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """How long does an example take: the generator's forward pass beside FGSM and 20 full steps of PGD?
 
-Side by side, on the same batch of examples, lap by lap; nothing but the steps themselves, and the whole of `attacks.run`
-with its judging and with examples let go once they are fooled.
+Side by side, on the same batch, lap by lap; nothing but the steps themselves, and the whole of `attacks.run` with its
+judging and with examples let go once they are fooled.
 """
 
 import statistics

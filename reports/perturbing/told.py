@@ -1,7 +1,6 @@
 """How is it said what a perturber does, what that means, and what it does not mean?"""
 
 import shlex
-from typing import Any
 
 from reports import words
 from reports.pages.base import Doubt
@@ -81,9 +80,10 @@ def findings(run: SavedRun) -> list[str]:
     results = run.about["results"]
     own, noise = results["compared"][0], results["compared"][-1]
     found = share(own["fooled"], own["of"], interval=True)
-    said = f"Counted are {found.count} examples held out (95 % interval {found.interval})."
+    said = f"Fooled are {found.count} examples held out that count (95 % interval {found.interval})."
     if noise["name"] in NOISES:
-        said += f" Noise as long fools {'none' if not noise['fooled'] else f'{noise['fooled']:,}'} of them."
+        none = "none" if not noise["fooled"] else f"{noise['fooled']:,}"
+        said += f" Noise as long fools {none} of them."
     return [said]
 
 
@@ -115,8 +115,8 @@ def meaning(run: SavedRun) -> list[str]:
     said = [
         f"Counted are {words.of(of, clean['of'])} examples: held out from training, right when untouched"
         + (f", and not of class {goal(run)} already. " if goal(run) not in ("", "any") else ". ")
-        + f"The {words.plural(clean['of'] - clean['correct'], 'example')} that {name} gets wrong anyway would flatter a "
-        "generator.",
+        + f"The {words.plural(clean['of'] - clean['correct'], 'example')} that {name} gets wrong anyway are left "
+        "out.",
         f"Each adversarial example was measured in float64 by the loop that runs all attacks: it lies within "
         f"{words.threat(threat(run))} and within the bounds, with no slack. What lies outside is not counted.",
     ]
@@ -127,8 +127,8 @@ def meaning(run: SavedRun) -> list[str]:
             f"{words.percent(pgd['fooled'], pgd['of'])}{stands}. An audit with several attacks says more."
         )
     said += [
-        "It holds for inputs like these and for this model. What other models make of the same perturbations stands under "
-        "Transfer, where others were named.",
+        "It holds for inputs like these and for this model. What other models make of the same perturbations stands "
+        "under Transfer, where others were named.",
         "Whether people would notice was not asked. Eps bounds how far each input is moved, and no more.",
     ]
     return said
@@ -141,8 +141,8 @@ def doubts(run: SavedRun) -> list[Doubt]:
     clean, rows = results.get("clean"), results.get("compared") or []
     if clean and clean["correct"] < POOR * clean["of"]:
         text = (
-            f"{first(run)} gets only {words.of(clean['correct'], clean['of'])} of the examples held out right when they "
-            "are untouched. Check labels, scaling and weights: advgan doctor."
+            f"{first(run)} gets only {words.of(clean['correct'], clean['of'])} of the examples held out right when "
+            "they are untouched. Check labels, scaling and weights: advgan doctor."
         )
         found.append(Doubt("warning", [], text))
     if clean and not rows:

@@ -24,13 +24,13 @@ class Victims:
     classes: list[str]  # as many as they have; numbers where the data name none
 
     @property
-    def first(self) -> nn.Module:
-        return next(iter(self.fooled.values()))
+    def first(self) -> str:
+        """The name of the one that is measured."""
+        return next(iter(self.fooled))
 
     @property
-    def name(self) -> str:
-        """Of the first."""
-        return next(iter(self.fooled))
+    def all(self) -> dict[str, nn.Module]:
+        return {**self.fooled, **self.shown}
 
 
 def victims(asked: Asked, batch: Batch, names: list[str], device: torch.device) -> Victims:

@@ -18,6 +18,9 @@ from reports.sources.dataset import Batch, Dataset
 
 HELD_OUT = 5  # one in so many images is kept from training, where the data have no test split of their own
 AT_ONCE = 1024
+AS_THE_ZOO = "as for the classifiers that come with advgan"
+AS_THEY_COME = "as the data set comes, in a training and a test split"
+EVERY_FIFTH = f"every {HELD_OUT}th example of each class, in the order of the data, is held out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,7 @@ class Parted(NamedTuple):
     training: Batch
     held_out: Batch
     classes: list[str]
+    how: str  # they were parted, in words
 
 
 def parted(
@@ -54,18 +58,18 @@ def parted(
         if image_size is not None:
             raise InputError("--image-size is for images read from files; digits is an array and is taken as it is.")
         training, held = (Batch(torch.arange(len(y)), x, y) for x, y in (zoo.training(), zoo.held_out()))
-        return Parted(training, held, [str(k) for k in range(10)])
+        return Parted(training, held, [str(k) for k in range(10)], AS_THE_ZOO)
     if spec.startswith("torchvision:"):
         both = [sources.load(spec, image_size=image_size, root=root, training=part) for part in (True, False)]
         training, held = (_whole(each, check) for each in both)
-        return Parted(training, held, both[0].classes)
+        return Parted(training, held, both[0].classes, AS_THEY_COME)
     found = sources.load(spec, image_size=image_size, root=root, labelled=labelled)
     everything = _whole(found, check)
     chosen = torch.from_numpy(held_out(everything.labels.numpy()))
     if not bool(chosen.any()):
         raise InputError(f"{spec} has {len(chosen)} examples, too few to hold one in {HELD_OUT} out. Name more.")
     training, held = (Batch._make(column[rows] for column in everything) for rows in (~chosen, chosen))
-    return Parted(training, held, found.classes)
+    return Parted(training, held, found.classes, EVERY_FIFTH)
 
 
 def images(spec: str, *, conditional: bool | None, image_size: int | None, root: Path | None) -> Material:
@@ -90,6 +94,7 @@ def about(spec: str, both: Parted) -> dict[str, Any]:
         "classes": both.classes,
         "training": len(both.training.x),
         "held_out": len(both.held_out.x),
+        "parted": both.how,
         "sha256": _hash(both.training, both.held_out),
     }
 

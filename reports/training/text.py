@@ -18,8 +18,11 @@ def line(row: dict[str, Any]) -> str:
     said = [form.format(row[name]) for name, form in LINE.items() if name in row]
     foremost = next((name for name in ("js", "frechet", *MEASURES) if name in row), None)
     said += [f"{MEASURES[foremost].name} {told(foremost, row)}"] if foremost else []
-    said += [f"{row['images_per_second']:,.0f} a second"] if "images_per_second" in row else []
-    return "  ".join(said)
+    return "  ".join([*said, *speed(row)])
+
+
+def speed(row: dict[str, Any]) -> list[str]:
+    return [f"{row['images_per_second']:,.0f} a second"] if "images_per_second" in row else []
 
 
 def table(run: SavedRun) -> Group:
