@@ -36,7 +36,7 @@ class Perturbing(Recipe):
     kind: Literal["image", "universal", "per_class"] = "image"
     target: int | Literal["any"] | None = None  # a class to reach; "any": whichever it is told, drawn anew each time
     loss: str = "margin"  # as `fooling.LOSSES` knows it
-    confidence: float = 0.0  # of the margin
+    confidence: float = 20.0  # of the margin: rows that are just fooled must go on teaching the others
     layer: str = ""  # of the victim, for losses on features
     hinge_weight: float = 1.0
     hinge: float | None = None  # L2 norm that is free; None: half of what the threat allows
@@ -49,6 +49,7 @@ class Perturbing(Recipe):
     objective: str = "least_squares_zero_one"
     penalty: str = "none"
     steps: int = 2000
+    batch: int = 32
     lr: Schedule | float = FALLING
     beta1: float = 0.5
     beta2: Schedule | float = 0.999

@@ -19,10 +19,14 @@ SHAPE, LATENT, CLASSES, B = (1, 4, 4), 3, 5, 6
 GAME = Game(Relativistic(), R1R2(1.0))
 
 
+class Pair(Players):
+    critic: nn.Module
+
+
 def players(conditioning: str = "concat", dtype: torch.dtype = torch.float64, extras: tuple[nn.Module, ...] = ()):
     torch.manual_seed(0)
     pair = Generator(SHAPE, LATENT, CLASSES, extras), Critic(SHAPE, CLASSES, conditioning)
-    return Players.new(pair[0].to(dtype), pair[1].to(dtype))
+    return Pair.new(pair[0].to(dtype), pair[1].to(dtype))
 
 
 def batch(b: int = B, dtype: torch.dtype = torch.float64):
@@ -197,8 +201,7 @@ def test_the_critics_judgement_has_its_weight_beside_what_a_perturber_must_fool(
 def test_without_a_critic_the_generator_moves_as_beside_one_that_weighs_nothing():
     rows = batch()
     game = Game(NonSaturating(), adversary=lambda x, fake, labels: fake.flatten(1).mean(1), gan_weight=0.0)
-    beside, alone = players(), players()
-    alone.critic = alone.critic_opt = None
+    beside, alone = players(), Players.new(players().generator, None)
     assert {"fooling", "slope"} == set(train_step(alone, *rows, game=game))
     train_step(beside, *rows, game=game)
     for one, other in zip(alone.generator.parameters(), beside.generator.parameters(), strict=True):

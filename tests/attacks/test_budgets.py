@@ -5,9 +5,10 @@ import torch
 from short import SHORT
 from test_every_attack import ElementwiseNet, task
 from torch import nn
+from trained import EVERY
 
 import attacks
-from attacks import CATALOG, Access, Victim, card_of
+from attacks import Access, Victim, card_of
 from attacks.losses import margin
 from attacks.victim import gradient, scores
 
@@ -21,18 +22,18 @@ def hooked(model):
 
 
 def threat_for(name):
-    card = card_of(CATALOG[name](**SHORT.get(name, {})))
+    card = card_of(EVERY[name](**SHORT.get(name, {})))
     norm = card.norms[0]
     eps = {"linf": 0.03, "l2": 0.2, "l1": 2, "l0": 6}[norm]
     return f"{norm}:inf" if card.eps == "inf" else f"{norm}:{eps}"
 
 
-@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize(("queries", "backwards"), [(1, None), (7, None), (None, 0), (None, 5), (9, 4), (None, None)])
 def test_a_row_stops_at_its_budget_and_the_counts_are_the_models(name, queries, backwards):
     model = ElementwiseNet(192, 10)
     x, labels = task(model, rows=6)
-    attack = CATALOG[name](**SHORT.get(name, {}))
+    attack = EVERY[name](**SHORT.get(name, {}))
     free = attacks.run(attack, model, x, labels, threat_for(name))
     for row in range(len(x)):
         lone = slice(row, row + 1)
