@@ -112,6 +112,24 @@ def test_the_batch_size_changes_nothing_but_its_own_mention(tmp_path: Path):
     assert found[0].about["models"] == found[1].about["models"]
 
 
+def test_how_far_noise_must_go_is_found_on_the_first_right_examples_and_counted(tmp_path: Path):
+    options = {"attacks": ["fgsm"], "curves": True, "threats": ["linf:0.05", "l2:0.3"], "dataset": data(linear(), n=40)}
+    found = [run(tmp_path / str(size), batch_size=size, **options) for size in (7, 64)]
+    assert found[0].about["models"] == found[1].about["models"]
+    curves = found[0].curves
+    for norm, told in found[0].about["models"]["toy"]["noise"].items():
+        first = curves[(curves["norm"] == norm) & curves["correct"] & (curves["id"] < 32)]
+        assert told["examples"] == len(first)
+        assert told["rays"] == 4 * len(first)
+        assert told["attack_median"] == np.sort(np.asarray(first["size"]))[(len(first) - 1) // 2]
+        assert told["median"] is None or told["median"] > told["attack_median"]
+        assert 2 * told["rays"] <= told["forwards"] <= 33 * told["rays"]
+
+
+def test_without_curves_nothing_is_known_of_how_far_noise_must_go(tmp_path: Path):
+    assert "noise" not in run(tmp_path / "out").about["models"]["toy"]
+
+
 def test_an_audit_of_one_example_works(tmp_path: Path):
     found = run(tmp_path / "out", examples=1, curves=True, attacks=["fgsm", "square:queries=3"])
     assert found.about["data"]["n"] == 1

@@ -151,6 +151,16 @@ def test_noise_is_compared_with_the_strongest_attack(usual):
             assert row.by_attack.fraction == sweep.broken[sweep.strongest].sum() / sweep.correct.sum()
 
 
+def test_the_page_says_how_far_noise_must_go(usual):
+    rows = html.contents(usual).far
+    assert len(rows) == len(usual.about["models"]) * len(
+        {words.split(t)[0] for t in usual.about["configuration"]["threats"]}
+    )
+    assert {(row.attack, row.noise, row.times) for row in rows} == {("0.51", "3.06", "6 times as far")}
+    assert {row.crossed.count for row in rows} == {"117 of 124"}
+    assert html.page(usual).count("31 examples, 3,718 forwards") == len(rows)
+
+
 def test_without_a_noise_baseline_the_page_says_so(tmp_path):
     assert "takes a noise baseline and an attack" in html.page(written(tmp_path, attacks=("apgd",)))
 
