@@ -25,6 +25,9 @@ TABLES = pytest.StashKey[list["Table"]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--threads", type=int, default=2, help="threads that torch may use (2)")
     parser.addoption("--repeats", type=int, default=15, help="how often each timing is repeated (15)")
+    parser.addoption(
+        "--seeds", type=int, help="runs of each game on a mixture, from seed 0 (5 of ours, 2 of the others)"
+    )
 
 
 @pytest.fixture(autouse=True)
