@@ -21,7 +21,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.card", "attacks.checks", "attacks.trace"},
     {"attacks.loop", "attacks.preflight", "attacks.doubts"},
     {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial"},
-    {"attacks.combine"},
+    {"attacks.combine", "attacks.warm"},
     {"attacks.autoattack", "attacks.verdict"},
     {"attacks.catalog"},
     {"attacks.api"},
