@@ -25,7 +25,7 @@ AT_ONCE = 256  # rows that the victim is shown in one pass
 
 @dataclass(frozen=True)
 class Distilling:
-    """How a copy is trained: Adam on the cross entropy to the victim's answers, its rate falling to 0 along a cosine."""
+    """How a copy is trained: Adam on the cross entropy to the victim's answers, its rate falling to 0 each time."""
 
     epochs: int = 20  # over the answers to the data
     batch: int = 64
