@@ -35,7 +35,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan.run", "advgan.gaussian"},
     {"advgan.table"},
     {"advgan.fit", "advgan.sample"},
-    {"advgan.distill"},
+    {"advgan.distill", "advgan.unrestricted"},
     {"advgan"},
     {"reports.words", "reports.answers", "reports.zoo"},
     {"reports.sources"},
