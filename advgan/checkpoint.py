@@ -116,18 +116,18 @@ def flat(config: Mapping[str, Any], stem: str = "") -> dict[str, Any]:
 def state_of(players: Players) -> dict[str, Tensor]:
     """Every tensor that the players consist of, by name."""
     tensors: dict[str, Tensor] = {}
-    for name, net in _nets(players).items():
+    for name, net in players.nets.items():
         tensors |= {f"{name}.{key}": value for key, value in net.state_dict().items()}
-    for name, opt in _opts(players).items():
+    for name, opt in players.opts.items():
         for index, entry in opt.state_dict()["state"].items():
             tensors |= {f"{name}.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
     return tensors
 
 
 def restore(players: Players, tensors: Mapping[str, Tensor], path: Path) -> None:
-    for name, net in _nets(players).items():
+    for name, net in players.nets.items():
         load_into(net, _under(tensors, name), path)
-    for name, opt in _opts(players).items():
+    for name, opt in players.opts.items():
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(tensors, name).items():
             index, _, entry = key.partition(".")
@@ -145,11 +145,3 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None
 
 def _under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-
-
-def _nets(players: Players) -> dict[str, nn.Module]:
-    return {"generator": players.generator, "critic": players.critic, "average": players.average}
-
-
-def _opts(players: Players) -> dict[str, torch.optim.Optimizer]:
-    return {"generator_opt": players.generator_opt, "critic_opt": players.critic_opt}

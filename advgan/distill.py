@@ -6,36 +6,23 @@ for what a perturber that is trained against the copy makes of them, since there
 
 import copy as copies
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
 
-from attacks.api import check_inputs, device_of
+from attacks import noise
 from attacks.errors import InputError
-from attacks.victim import Access, Victim, borrowed, check_logits
+from attacks.victim import Victim, borrowed
 
-from .networks.classifier import classifier
-from .samples import Order
-from .train import descend
+from .fit import Progress, Run, Samples
+from .lessons import AT_ONCE, Distilling, Lessons
+from .perturb import Generated, Perturbing, success, train_perturber
+from .samples import SAMPLING, Draws, stream
 
-AT_ONCE = 256  # rows that the victim is shown in one pass
-
-
-@dataclass(frozen=True)
-class Distilling:
-    """How a copy is trained: Adam on the cross entropy to the victim's answers, its rate falling to 0 each time."""
-
-    epochs: int = 20  # over the answers to the data
-    batch: int = 64
-    lr: float = 1e-3
-    width: int = 16  # of the copy's own architecture, `networks.classifier`
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.epochs < 1 or self.batch < 1 or self.width < 1 or not self.lr > 0:
-            raise InputError(f"{self}: at least one epoch, a row a batch, a width of 1 and a rate above 0 are needed.")
+__all__ = ["Distilled", "Distilling", "agreement", "distill", "distill_dynamically"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +37,11 @@ class Distilled:
     def asked(self) -> int:
         """Queries in all."""
         return int(self.queries.sum())
+
+    @classmethod
+    def of(cls, lessons: Lessons) -> "Distilled":
+        assert lessons.copy is not None
+        return cls(lessons.copy, lessons.queries, lessons.agreement())
 
 
 def distill(
@@ -74,7 +66,96 @@ def distill(
     lessons = Lessons(victim, x, distilling, copy, budget)
     lessons.ask(lessons.x, torch.arange(len(x)))
     lessons.learn(distilling.epochs)
-    return lessons.distilled()
+    return Distilled.of(lessons)
+
+
+def distill_dynamically(
+    victim: Victim,
+    x: Tensor,
+    recipe: Perturbing,
+    out: Path | str,
+    distilling: Distilling = Distilling(),
+    *,
+    rounds: int = 10,
+    copy: nn.Module | None = None,
+    budget: int | None = None,
+    held_out: Samples | None = None,
+    progress: Progress | None = None,
+) -> tuple[Run, Distilled]:
+    """Dynamic distillation: a perturber is trained against the copy, and the copy on what the victim says of its output.
+
+    After the static distillation, `rounds` times in the course of the recipe's steps, the perturber's newest outputs
+    for the data are shown to the victim and join the lessons. The run is written to `out` as by `train_perturber`; the
+    perturber learns to get away from the victim's own answers. Going on with one that was stopped is not possible.
+
+    rounds: each costs N queries, or what the budget leaves for it: as many rows, in turn.
+    held_out: rows with labels; `measures["success"]` is then what the victim itself answers to `Generated` on them.
+        That is the examiner's question, which is not among the queries.
+    The rest is as in `distill` and `train_perturber`. InputError also where the budget leaves no query for a round.
+    """
+    each = _each(len(x), rounds, budget)
+    lessons = Lessons(victim, x, distilling, copy, budget)
+    lessons.ask(lessons.x, torch.arange(len(x)))
+    lessons.learn(distilling.epochs)
+    asking = _Asking(lessons, recipe, rounds, each, held_out)
+    data = Samples(x, lessons.answers[0].argmax(1).to(x.device), lessons.answers[0].shape[1])
+    every = max(1, recipe.steps // (rounds + 1))
+    recipe = replace(recipe, labels="true")
+    run = train_perturber(asking.rival, data, recipe, out, every=every, progress=progress, measure=asking)
+    return run, Distilled.of(lessons)
+
+
+class _Asking:
+    """At each mark of the perturber's training: ask the victim, teach the copy, and let the perturber see it."""
+
+    def __init__(self, lessons: Lessons, recipe: Perturbing, rounds: int, each: int, held_out: Samples | None):
+        assert lessons.copy is not None
+        self.lessons, self.recipe, self.rounds, self.each, self.held_out = lessons, recipe, rounds, each, held_out
+        self.rival = copies.deepcopy(lessons.copy)  # what the perturber is trained against, borrowed meanwhile
+        self.done = 0
+
+    def __call__(self, run: Run) -> dict[str, float]:
+        told: dict[str, float] = {}
+        if run.step and self.done < self.rounds:
+            told = self._round(run.generator)
+        if run.step == self.recipe.steps and self.held_out is not None:
+            told["success"] = self._success(run)
+        return told | {"queries": int(self.lessons.queries.sum())}
+
+    def _round(self, perturber: Any) -> dict[str, float]:
+        lessons = self.lessons
+        rows = (torch.arange(self.each) + self.done * self.each) % len(lessons.x)
+        x, named = self._perturbed(perturber, rows), lessons.answers[0].argmax(1)[rows.to(lessons.device)]
+        lessons.ask(x, rows)
+        answers = lessons.answers[-1].argmax(1)
+        with borrowed(self.rival):
+            guesses = torch.cat([self.rival(part).argmax(1) for part in x.split(AT_ONCE)])
+        lessons.learn(lessons.distilling.again)
+        assert lessons.copy is not None
+        self.rival.load_state_dict(lessons.copy.state_dict())
+        self.done += 1
+        return {"agreement": _share(guesses == answers), "changed": _share(answers != named)}
+
+    @torch.no_grad()
+    def _perturbed(self, perturber: Any, rows: Tensor) -> Tensor:
+        lessons, parts = self.lessons, []
+        named, seed = lessons.answers[0].argmax(1), lessons.distilling.seed
+        for part in rows.to(lessons.device).split(AT_ONCE):
+            z = noise.normal(stream(seed, SAMPLING), part, self.done, (perturber.latent,))
+            labels = named[part]
+            if self.recipe.target == "any":
+                labels = Draws(seed, part + self.done * len(lessons.x)).other(labels, perturber.classes)
+            elif self.recipe.target is not None:
+                labels = torch.full_like(labels, int(self.recipe.target))
+            parts.append(perturber(lessons.x[part], labels, z))
+        return torch.cat(parts)
+
+    def _success(self, run: Run) -> float:
+        held_out, generator = self.held_out, run.generator
+        assert held_out is not None
+        assert held_out.labels is not None
+        attack: Any = Generated(generator)  # type: ignore[arg-type]
+        return success(attack, self.lessons.victim.model, held_out.x, held_out.labels).share
 
 
 def agreement(one: nn.Module, other: nn.Module, x: Tensor) -> float:
@@ -84,110 +165,18 @@ def agreement(one: nn.Module, other: nn.Module, x: Tensor) -> float:
     return float(torch.cat(same).double().mean())
 
 
-class Lessons:
-    """All that the victim has answered so far, and the copy that learns it."""
-
-    def __init__(
-        self,
-        victim: Victim,
-        x: Tensor,
-        distilling: Distilling,
-        copy: nn.Module | None = None,
-        budget: int | None = None,
-    ):
-        _check(victim, x, copy)
-        self.victim, self.distilling, self.budget = victim, distilling, budget
-        self.device = device_of(victim.model, x.device)
-        self.x = x.to(self.device)
-        self.copy = copies.deepcopy(copy)
-        self.opt: torch.optim.Optimizer | None = None
-        self.queries = torch.zeros(len(x), dtype=torch.int64)
-        self.shown: list[Tensor] = []  # [n, ...] of each time asked
-        self.answers: list[Tensor] = []  # [n, K] likewise
-        self.steps = 0
-
-    def ask(self, x: Tensor, rows: Tensor) -> None:
-        """The victim's answers to x [n, ...], made of these rows [n] int64 of the data, become lessons."""
-        self._check_budget(len(x))
-        x, answers = x.to(self.device), []
-        with borrowed(self.victim.model, self.distilling.seed):
-            for part, places in zip(x.split(AT_ONCE), rows.split(AT_ONCE), strict=True):
-                logits = self.victim.logits(part)
-                self.queries.index_add_(0, places, torch.ones_like(places))
-                check_logits(logits)
-                self._begin(logits.shape[1])
-                answers.append(logits.float())
-        logits = torch.cat(answers)
-        named = logits.argmax(1)
-        if not self.answers and bool((named == named[0]).all()):
-            raise InputError(
-                f"The victim names class {int(named[0])} for all {len(x)} rows, from which nothing can be learnt. "
-                "Give data of several classes, within the bounds that the victim is used with."
-            )
-        scores = self.victim.access >= Access.SCORES
-        self.shown.append(x)
-        self.answers.append(logits.softmax(1) if scores else one_hot(named, logits.shape[1]).float())
-
-    def learn(self, epochs: int) -> None:
-        """The copy goes over all lessons so many times."""
-        assert self.copy is not None
-        assert self.opt is not None
-        x, answers, distilling = torch.cat(self.shown), torch.cat(self.answers), self.distilling
-        batch = min(distilling.batch, len(x))
-        order, steps = Order(distilling.seed, len(x)), epochs * math.ceil(len(x) / batch)
-        with torch.enable_grad(), torch.random.fork_rng():
-            torch.manual_seed(distilling.seed + self.steps)
-            self.copy.train()
-            for step in range(steps):
-                for group in self.opt.param_groups:
-                    group["lr"] = distilling.lr * (1 + math.cos(math.pi * step / steps)) / 2
-                ids = torch.arange((self.steps + step) * batch, (self.steps + step + 1) * batch)
-                places = order.at(ids).to(x.device)
-                descend(self.opt, cross_entropy(self.copy(x[places]), answers[places]))
-            self.copy.eval()
-        self.steps += steps
-
-    def distilled(self) -> Distilled:
-        assert self.copy is not None
-        right = []
-        with torch.no_grad():
-            for x, answers in zip(self.shown, self.answers, strict=True):
-                parts = zip(x.split(AT_ONCE), answers.argmax(1).split(AT_ONCE), strict=True)
-                right += [self.copy(part).argmax(1) == named for part, named in parts]
-        return Distilled(self.copy, self.queries.clone(), float(torch.cat(right).double().mean()))
-
-    def _begin(self, classes: int) -> None:
-        """The first answer has told how many classes there are."""
-        if self.opt is not None:
-            return
-        shape, options = tuple(self.x.shape[1:]), self.distilling
-        copy = self.copy or classifier(shape, classes, width=options.width, seed=options.seed)
-        self.copy = copy.to(self.device).requires_grad_()
-        with borrowed(self.copy):
-            logits = self.copy(self.x[:1])
-        if logits.shape != (1, classes):
-            raise InputError(f"The victim has {classes} classes; the copy gives {list(logits.shape)} for one row.")
-        self.opt = torch.optim.Adam(self.copy.parameters(), options.lr)
-
-    def _check_budget(self, more: int) -> None:
-        asked = int(self.queries.sum())
-        if self.budget is not None and asked + more > self.budget:
-            raise InputError(
-                f"{more} rows are to be shown to a victim that answers {self.budget} times, and has {asked} times: "
-                "give fewer rows, or a larger budget."
-            )
-
-
-def _check(victim: Victim, x: Tensor, copy: nn.Module | None) -> None:
-    if not isinstance(victim, Victim):
+def _each(rows: int, rounds: int, budget: int | None) -> int:
+    """How many rows a round may show."""
+    if rounds < 1:
+        raise InputError(f"rounds={rounds}: a dynamic distillation has at least one; `distill` has none.")
+    each = rows if budget is None else min(rows, (budget - rows) // rounds)
+    if each < 1:
         raise InputError(
-            f"The victim is {type(victim).__name__}; say what it reveals: attacks.Victim(model, Access.DECISION)."
+            f"A budget of {budget} queries was named; {rows} are for the data, and each of {rounds} rounds needs at "
+            f"least one: {rows + rounds} and more."
         )
-    check_inputs(x, None, None)
-    if not bool(x.isfinite().all()):
-        raise InputError("The data hold NaN or infinity; leave such rows out.")
-    if copy is None and x.ndim not in (2, 4):
-        raise InputError(
-            f"The data are {list(x.shape)}, and the copy's own architectures are for [N, D] and [N, C, H, W]: "
-            "give a `copy` that takes such rows."
-        )
+    return each
+
+
+def _share(values: Tensor) -> float:
+    return float(values.double().mean())

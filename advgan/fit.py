@@ -6,13 +6,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attacks.errors import InputError
 
@@ -21,13 +21,13 @@ from .health import LOOKED_AT, DivergedError, all_finite, is_well, new_warnings,
 from .processes import check_shares, device_for, joined
 from .recipe import Recipe
 from .run import RUN, Build, Run, build
-from .samples import Samples
+from .samples import Aim, Samples
 from .table import Table
 from .train import Adversary, evaluating
 
 __all__ = ["Recipe", "Run", "Samples", "fit"]
 
-Measure = Callable[[Run, nn.Module], dict[str, float]]  # (the run as it stands, the critic) -> named values
+Measure = Callable[[Run, Any], dict[str, float]]  # (the run as it stands, the critic) -> named values
 Progress = Callable[[int, dict[str, float]], None]  # (steps done, the newest row of the history)
 
 CHECKPOINT, LAST_GOOD, SAMPLES = "checkpoint", "last_good", "samples"
@@ -49,12 +49,14 @@ def fit(
     device: str | None = None,
     build: Build = build,
     adversary: Adversary | None = None,
+    aim: Aim | None = None,
 ) -> Run:
     """Trains a generator and its critic, and writes the folder `out`.
 
     every: steps between marks, where it measures, saves samples and writes a checkpoint (None: a twentieth of the
     run). The history has five rows for each mark. progress is called after every step. build: (recipe, shape, classes)
-    -> (generator, critic). Under torchrun each process takes its share of every batch, and the first one writes.
+    -> (generator, critic). adversary, aim: what a perturber must fool, and what the players are told instead of the
+    labels. Under torchrun each process takes its share of every batch, and the first one writes.
 
     Ctrl-C finishes the step, saves and raises KeyboardInterrupt; `resume` goes on from there, on the CPU bit for bit.
     Raises InputError for data or a recipe that cannot be trained with, and for a folder that holds another run;
@@ -65,7 +67,7 @@ def fit(
     _check_precision(recipe, where)
     with joined(where) as processes, _own_randomness(where), _stoppable() as stopped:
         check_shares(recipe.batch, processes)
-        table = Table.laid(recipe, data, where, processes, build, adversary)
+        table = Table.laid(recipe, data, where, processes, build, adversary, aim)
         run = Run(
             folder,
             recipe,
@@ -139,13 +141,14 @@ class _Trainer:
         if self.is_mark() and self.table.processes.first:
             self._show()
             if measure:
-                with evaluating(self.table.players.critic) as critic:
+                critic = self.table.players.critic
+                with nullcontext() if critic is None else evaluating(critic):
                     self.run.measures = {name: _plain(value) for name, value in measure(self.run, critic).items()}
                 row.update(self.run.measures)
 
     def save(self) -> None:
         """The first process writes all, and `last_good/` where no fault holds."""
-        if not all(all_finite(net) for net in (self.table.players.generator, self.table.players.critic)):
+        if not all(map(all_finite, self.table.players.nets.values())):
             self._diverged("a parameter")
         if self.table.processes.first:
             self._write()
@@ -180,14 +183,16 @@ class _Trainer:
 
     def _show(self) -> None:
         """The average's samples from the same noise at each mark; images within [0, 1]."""
-        images = len(self.run.shape) == 3
-        fakes = self.table.fakes(IMAGES if images else VECTORS).cpu()
-        arrays = {"x": ((fakes + 1) / 2).clamp(0, 1) if images else fakes}
-        labels = self.table.shown(len(fakes))[1]
+        images, (low, high) = len(self.run.shape) == 3, self.table.bounds
+        fakes = self.table.fakes(IMAGES if images else VECTORS)
+        shown, labels = self.table.shown(len(fakes))
+        arrays = {"x": fakes} if self.table.game.adversary is None else {"x": fakes, "clean": shown}
+        if images:
+            arrays = {name: ((x - low) / (high - low)).clamp(0, 1) for name, x in arrays.items()}
         if labels is not None:
-            arrays["labels"] = labels.cpu()
+            arrays["labels"] = labels
         file = io.BytesIO()
-        np.savez_compressed(file, allow_pickle=False, **{name: value.numpy() for name, value in arrays.items()})
+        np.savez_compressed(file, allow_pickle=False, **{name: value.cpu().numpy() for name, value in arrays.items()})
         write(self.run.folder / SAMPLES / f"step-{self.run.step}.npz", file.getvalue())
 
     def _diverged(self, what: str) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 
@@ -21,6 +21,8 @@ COUNTS = ("latent", "steps", "batch", "critic_steps")
 class Recipe:
     """The defaults are R3GAN's (arXiv 2501.05441) at the size of small images."""
 
+    what: ClassVar[str] = "gan"
+
     network: str = "dcgan"  # as `networks.build` knows it
     width: int | None = None  # None: the network's own
     depth: int | None = None  # likewise
@@ -31,7 +33,7 @@ class Recipe:
     penalty: str = "r1r2"
     penalty_weight: Schedule | float = 1.0
     class_weight: float = 1.0  # of an auxiliary critic's cross entropy
-    adversary_weight: float = 1.0  # of what a perturber must fool
+    gan_weight: float = 1.0  # of the critic's judgement in the generator's loss; what a perturber must fool weighs 1
     steps: int = 10_000  # of the generator
     critic_steps: int = 1  # of the critic, for each of the generator's; each on a batch of its own
     batch: int = 64  # over all processes together
@@ -55,7 +57,7 @@ class Recipe:
             raise InputError(f"A half-life of {self.half_life} samples. It takes 0 (no averaging) or more.")
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Recipe":
+    def of(cls, config: Mapping[str, Any]) -> Self:
         """From what `as_config` gives; keys of others are passed over, and missing ones have their defaults."""
         known: dict[str, Any] = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         return cls(**{name: _read(value) for name, value in known.items()})

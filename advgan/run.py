@@ -22,7 +22,7 @@ KEPT = ("step", "measures", "history", "warnings", "seconds")
 AT_ONCE = 256  # samples per pass
 
 Shape = tuple[int, ...]
-Build = Callable[[Recipe, Shape, int | None], tuple[nn.Module, nn.Module]]  # -> (generator, critic)
+Build = Callable[[Any, Shape, int | None], tuple[nn.Module, nn.Module | None]]  # recipe, ... -> (generator, critic)
 
 
 def build(recipe: Recipe, shape: Shape, classes: int | None) -> tuple[nn.Module, nn.Module]:
@@ -83,11 +83,14 @@ class Run:
         write_json(self.folder / RUN, {"format": FORMAT, **about})
 
     @classmethod
-    def load(cls, folder: Path | str, build: Build = build) -> "Run":
-        """Raises InputError for a folder without a run, or whose files are damaged or of another format."""
+    def load(cls, folder: Path | str, build: Build = build, kind: type[Recipe] = Recipe) -> "Run":
+        """Raises InputError for a folder without a run, or whose files are damaged, of another format or kind."""
         folder = Path(folder)
         about = _read_json(folder / RUN)
-        recipe, data = Recipe.of(about["config"]), about["config"]["data"]
+        what = about["config"].get("what", Recipe.what)
+        if what != kind.what:
+            raise InputError(f"{folder} holds a run of another kind: {what}, and {kind.what} was asked for.")
+        recipe, data = kind.of(about["config"]), about["config"]["data"]
         shape, classes = tuple(data["shape"]), data["classes"] if recipe.conditional else None
         generator = build(recipe, shape, classes)[0].eval().requires_grad_(False)
         load_into(generator, unpack(folder / GENERATOR)[0], folder / GENERATOR)

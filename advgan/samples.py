@@ -1,6 +1,7 @@
 """The samples to learn from: are they fit to be learnt from, and in which order do they come?"""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,17 +14,22 @@ from attacks.errors import InputError
 
 from .recipe import Recipe
 
-LATENT, ORDER, PENALTY, FIXED, SAMPLING = range(5)  # streams of random numbers that have nothing to do with each other
+LATENT, ORDER, PENALTY, FIXED, SAMPLING, AIM = range(
+    6
+)  # streams of random numbers that have nothing to do with each other
+
+GAME = (-1.0, 1.0)  # where generators end in tanh, and a perturber's data are where the victim wants them
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Images [N, C, H, W] within [-1, 1], or vectors [N, d] of any size; float32."""
+    """Images [N, C, H, W] within the bounds, or vectors [N, d] of any size; float32."""
 
     x: Tensor
     labels: Tensor | None = None  # [N] int64
     classes: int | None = None
     source: str = ""  # where they are from, for people
+    bounds: tuple[float, float] = GAME
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,9 +74,12 @@ class Samples:
         if bad:
             raise InputError(f"{bad} of {len(x)} samples hold NaN or infinity. Leave them out.")
         low, high = float(x.min()), float(x.max())
-        if x.ndim == 4 and not -1 <= low <= high <= 1:
-            raise InputError(f"Images live within [-1, 1], and these within [{low:g}, {high:g}]. Scale them.")
-        if x.ndim == 4 and low >= 0:
+        least, most = self.bounds
+        if x.ndim == 4 and not least <= low <= high <= most:
+            raise InputError(
+                f"Images live within [{least:g}, {most:g}], and these within [{low:g}, {high:g}]. Scale them."
+            )
+        if x.ndim == 4 and self.bounds == GAME and low >= 0:
             raise InputError(
                 f"Images live within [-1, 1], and none of these is below {low:g}: they seem to be within [0, 1]. "
                 "Pass 2 * x - 1."
@@ -109,6 +118,14 @@ class Draws:
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """[b, ...] uniform in [0, 1), for penalties."""
         return noise.uniform(stream(self.seed, PENALTY), self.ids, 0, tuple(shape[1:]))
+
+    def other(self, labels: Tensor, classes: int) -> Tensor:
+        """[b]: of the classes another than the label, each as likely."""
+        luck = noise.uniform(stream(self.seed, AIM), self.ids, 0, ())
+        return (labels + 1 + (luck * (classes - 1)).long()) % classes
+
+
+Aim = Callable[[Tensor, Draws], Tensor]  # (labels [b], draws) -> [b]: what the players are told instead
 
 
 class Order:

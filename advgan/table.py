@@ -14,7 +14,7 @@ from .penalties import named
 from .processes import Processes
 from .recipe import PRECISIONS, Recipe
 from .run import Build, Shape
-from .samples import FIXED, Draws, Order, Samples, stream
+from .samples import FIXED, Aim, Draws, Order, Samples, stream
 from .schedules import at
 from .train import Adversary, Game, Players, critic_turn, decay_for, train_step
 
@@ -29,8 +29,10 @@ class Table:
     x: Tensor
     labels: Tensor | None
     classes: int | None
+    bounds: tuple[float, float]  # of images
     order: Order
     processes: Processes
+    aim: Aim | None = None
 
     @classmethod
     def laid(
@@ -41,22 +43,25 @@ class Table:
         processes: Processes,
         build: Build,
         adversary: Adversary | None,
+        aim: Aim | None = None,
     ) -> "Table":
         conditional = recipe.conditional
         classes, labels = (data.classes, data.labels) if conditional else (None, None)
         torch.manual_seed(recipe.seed)
-        generator, critic = (net.to(where).train() for net in build(recipe, data.shape, classes))
+        generator, critic = build(recipe, data.shape, classes)
+        generator, critic = generator.to(where).train(), critic and critic.to(where).train()
         _check_generator(generator, recipe, data.shape)
         game = Game(
             OBJECTIVES[recipe.objective],
             adversary=adversary,
-            adversary_weight=recipe.adversary_weight,
+            gan_weight=recipe.gan_weight,
             class_weight=recipe.class_weight,
             autocast=PRECISIONS[recipe.precision],
         )
         labels = None if labels is None else labels.to(where)
-        order = Order(recipe.seed, len(data.x))
-        return cls(recipe, Players.new(generator, critic), game, data.x.to(where), labels, classes, order, processes)
+        order, players = Order(recipe.seed, len(data.x)), Players.new(generator, critic)
+        x = data.x.to(where)
+        return cls(recipe, players, game, x, labels, classes, data.bounds, order, processes, aim)
 
     def play(self, step: int) -> dict[str, Tensor]:
         """Step number `step`, from 0: everything random in it follows from the seed and that number."""
@@ -66,7 +71,7 @@ class Table:
         players.tune(lr, (recipe.beta1, beta2))
         game = self.game if recipe.penalty == "none" else replace(self.game, penalty=named(recipe.penalty, weight))
         *extra, last = range(step * recipe.critic_steps, (step + 1) * recipe.critic_steps)
-        for turn in extra:
+        for turn in extra if players.critic else ():
             x, labels, draws = self._deal(turn)
             z = draws.latent(recipe.latent)
             critic_turn(players, x, labels, z, game=game, draw=draws.uniform, processes=self.processes)
@@ -88,9 +93,9 @@ class Table:
     def fakes(self, n: int) -> Tensor:
         """What the average makes of `shown(n)`, always from the same noise."""
         x, labels = self.shown(n)
-        z = noise.normal(
-            stream(self.recipe.seed, FIXED), torch.arange(len(x), device=x.device), 0, (self.recipe.latent,)
-        )
+        ids = torch.arange(len(x), device=x.device)
+        z = noise.normal(stream(self.recipe.seed, FIXED), ids, 0, (self.recipe.latent,))
+        labels = self._aimed(labels, Draws(self.recipe.seed, ids))
         with torch.no_grad():
             return self.players.average(x, labels, z)
 
@@ -99,8 +104,12 @@ class Table:
         batch = self.recipe.batch
         ids = torch.arange(turn * batch, (turn + 1) * batch)[self.processes.share(batch)]
         places = self.order.at(ids).to(self.x.device)
+        draws = Draws(self.recipe.seed, ids.to(self.x.device))
         labels = None if self.labels is None else self.labels[places]
-        return self.x[places], labels, Draws(self.recipe.seed, ids.to(self.x.device))
+        return self.x[places], self._aimed(labels, draws), draws
+
+    def _aimed(self, labels: Tensor | None, draws: Draws) -> Tensor | None:
+        return labels if self.aim is None or labels is None else self.aim(labels, draws)
 
     def _seed_torch(self, step: int) -> None:
         """Dropout and the like draw from torch's own generators: with these seeds their state needs no saving."""

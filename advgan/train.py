@@ -20,26 +20,44 @@ from .penalties import Draw, Penalty
 from .processes import ALONE, Processes
 
 SMALL = 2**13  # numbers in a batch
-Adversary = Callable[[Tensor, Tensor | None], Tensor]  # (fake, labels) -> [b], smaller = fools better
+Adversary = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, fake, labels) -> [b], smaller = fools better
 
 
 @dataclass
 class Players:
     generator: nn.Module
-    critic: nn.Module
+    critic: nn.Module | None  # None: nobody judges, and only an adversary is to be fooled
     generator_opt: torch.optim.Optimizer
-    critic_opt: torch.optim.Optimizer
+    critic_opt: torch.optim.Optimizer | None
     average: nn.Module  # the generator's slow copy, the one to keep; in eval mode, without gradients
 
     @classmethod
-    def new(cls, generator: nn.Module, critic: nn.Module, lr: float = 2e-4, betas: tuple[float, float] = (0.0, 0.99)):
-        opts = [torch.optim.Adam(net.parameters(), lr, betas, fused=True) for net in (generator, critic)]
-        return cls(generator, critic, opts[0], opts[1], deepcopy(generator).eval().requires_grad_(False))
+    def new(
+        cls,
+        generator: nn.Module,
+        critic: nn.Module | None,
+        lr: float = 2e-4,
+        betas: tuple[float, float] = (0.0, 0.99),
+    ):
+        own, other = (net and torch.optim.Adam(net.parameters(), lr, betas, fused=True) for net in (generator, critic))
+        assert own is not None
+        return cls(generator, critic, own, other, deepcopy(generator).eval().requires_grad_(False))
 
     def tune(self, lr: float, betas: tuple[float, float]) -> None:
         """Sets both players' learning rate and Adam's decay rates."""
-        for group in (*self.generator_opt.param_groups, *self.critic_opt.param_groups):
-            group.update(lr=lr, betas=betas)
+        for opt in self.opts.values():
+            for group in opt.param_groups:
+                group.update(lr=lr, betas=betas)
+
+    @property
+    def nets(self) -> dict[str, nn.Module]:
+        nets = {"generator": self.generator, "critic": self.critic, "average": self.average}
+        return {name: net for name, net in nets.items() if net is not None}
+
+    @property
+    def opts(self) -> dict[str, torch.optim.Optimizer]:
+        opts = {"generator_opt": self.generator_opt, "critic_opt": self.critic_opt}
+        return {name: opt for name, opt in opts.items() if opt is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +67,7 @@ class Game:
     objective: Objective
     penalty: Penalty | None = None
     adversary: Adversary | None = None  # what a perturber must fool, beside the critic
-    adversary_weight: float = 1.0
+    gan_weight: float = 1.0  # of the critic's judgement, in the generator's loss
     class_weight: float = 1.0  # of the cross entropy, of an auxiliary critic, which has `.classify(x) -> [b, K]`
     autocast: torch.dtype | None = None  # bfloat16: forward passes in it; parameters and losses stay as they are
 
@@ -68,12 +86,15 @@ def train_step(
     """Both players move once on x [b, ...] (within the game's bounds), labels [b] or None and z [b, latent].
 
     The fakes are made once. The critic sees them detached and moves first; the generator, which has not moved since
-    it made them, is then judged by the new critic. draw: random numbers for penalties that need some. decay: the share
-    that the average keeps. Returns scalars on the device; nothing waits for it.
+    it made them, is then judged by the new critic, and by the adversary where there is one. draw: random numbers for
+    penalties that need some. decay: the share that the average keeps. Returns scalars on the device; nothing waits
+    for it.
     """
     with _precision(game, x):
         fake = players.generator(x, labels, z).to(x.dtype)
-    about = critic_phase(players, x, labels, fake, game=game, draw=draw, processes=processes)
+    about = {}
+    if players.critic is not None:
+        about |= critic_phase(players, x, labels, fake, game=game, draw=draw, processes=processes)
     about |= generator_phase(players, x, labels, fake, game=game, processes=processes)
     follow(players.average, players.generator, decay)
     return about
@@ -106,7 +127,9 @@ def critic_phase(
     processes: Processes = ALONE,
 ) -> dict[str, Tensor]:
     """The critic moves; the generator is no part of it, since the fakes are detached here."""
-    critic, penalised = players.critic, game.penalty is not None
+    critic, opt, penalised = players.critic, players.critic_opt, game.penalty is not None
+    assert critic is not None
+    assert opt is not None
     real, fake = (images.detach().requires_grad_(penalised) for images in (x, fake))
     with _precision(game, x):
         real_scores, fake_scores = (scores.to(x.dtype) for scores in _judged(critic, real, fake, labels))
@@ -115,7 +138,7 @@ def critic_phase(
         if game.penalty is not None:
             price = game.penalty(critic, real, fake, labels, real_scores, fake_scores, draw).mean()
         classes = _class_loss(critic, real, labels, game)
-    descend(players.critic_opt, loss + price + classes, processes)
+    descend(opt, loss + price + classes, processes)
     right = (real_scores > fake_scores).to(x.dtype).mean()
     means = {"critic": loss, "penalty": price, "real": real_scores.mean(), "fake": fake_scores.mean(), "right": right}
     return {name: mean.detach() for name, mean in means.items()}
@@ -130,20 +153,27 @@ def generator_phase(
     game: Game,
     processes: Processes = ALONE,
 ) -> dict[str, Tensor]:
-    """The generator moves, against a critic that stands still."""
-    critic = players.critic
-    with frozen(critic):
-        with _precision(game, x):
-            real_scores = None
-            if game.objective.pairs:
-                with torch.no_grad():
-                    real_scores = critic(x, labels).to(x.dtype)
-            loss = game.objective.generator(real_scores, critic(fake, labels).to(x.dtype)).mean()
-            fooling = torch.zeros_like(loss) if game.adversary is None else game.adversary(fake, labels).mean()
-            classes = _class_loss(critic, fake, labels, game)
-        gradients = descend(players.generator_opt, loss + game.adversary_weight * fooling + classes, processes)
-        slope = root_mean_square(gradients)
-    return {"generator": loss.detach(), "fooling": fooling.detach(), "class": classes.detach(), "slope": slope}
+    """The generator moves, against a critic and an adversary that stand still."""
+    with _precision(game, x):
+        terms, courted = {}, torch.zeros((), device=x.device)
+        with nullcontext() if players.critic is None else frozen(players.critic):
+            if players.critic is not None:
+                terms |= _courting(players.critic, x, labels, fake, game)
+                courted = game.gan_weight * terms["generator"] + terms["class"]
+            if game.adversary is not None:
+                terms["fooling"] = game.adversary(x, fake, labels).mean()
+            gradients = descend(players.generator_opt, courted + terms.get("fooling", 0.0), processes)
+    return {name: term.detach() for name, term in terms.items()} | {"slope": root_mean_square(gradients)}
+
+
+def _courting(critic: nn.Module, x: Tensor, labels: Tensor | None, fake: Tensor, game: Game) -> dict[str, Tensor]:
+    """What the generator pays for how the critic sees its fakes."""
+    real_scores = None
+    if game.objective.pairs:
+        with torch.no_grad():
+            real_scores = critic(x, labels).to(x.dtype)
+    loss = game.objective.generator(real_scores, critic(fake, labels).to(x.dtype)).mean()
+    return {"generator": loss, "class": _class_loss(critic, fake, labels, game)}
 
 
 def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> list[Tensor]:

@@ -356,7 +356,7 @@ def test_a_perturber_sees_the_samples_and_what_it_must_fool(tmp_path):
 
     victim = nn.Linear(16, 3).requires_grad_(False)
 
-    def fooled(fake, labels):
+    def fooled(x, fake, labels):
         return -nn.functional.cross_entropy(victim(fake.flatten(1)), labels, reduction="none")
 
     run = trained(

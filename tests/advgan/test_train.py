@@ -182,16 +182,27 @@ def test_nothing_in_a_step_waits_for_the_device(monkeypatch):
     assert all(value.shape == () and not value.requires_grad for value in about.values())
 
 
-def test_what_a_perturber_must_fool_has_its_weight(monkeypatch):
+def test_the_critics_judgement_has_its_weight_beside_what_a_perturber_must_fool(monkeypatch):
     seen = gradients_seen(monkeypatch)
     rows = batch()
     for weight in (0.0, 1.0, 3.0):
-        game = Game(NonSaturating(), adversary=lambda fake, labels: fake.flatten(1).mean(1), adversary_weight=weight)
-        about = train_step(players(), *rows, game=game)
-        assert about["fooling"].shape == ()
-    plain, once, thrice = (torch.cat([g.flatten() for g in seen[move]]) for move in (1, 3, 5))
-    assert (once - plain).norm() > 0
-    torch.testing.assert_close(thrice - plain, 3 * (once - plain), rtol=1e-9, atol=1e-12)
+        game = Game(NonSaturating(), adversary=lambda x, fake, labels: fake.flatten(1).mean(1), gan_weight=weight)
+        assert train_step(players(), *rows, game=game)["fooling"].shape == ()
+    fooling, once, thrice = (torch.cat([g.flatten() for g in seen[move]]) for move in (1, 3, 5))
+    assert fooling.norm() > 0
+    assert (once - fooling).norm() > 0
+    torch.testing.assert_close(thrice - fooling, 3 * (once - fooling), rtol=1e-9, atol=1e-12)
+
+
+def test_without_a_critic_the_generator_moves_as_beside_one_that_weighs_nothing():
+    rows = batch()
+    game = Game(NonSaturating(), adversary=lambda x, fake, labels: fake.flatten(1).mean(1), gan_weight=0.0)
+    beside, alone = players(), players()
+    alone.critic = alone.critic_opt = None
+    assert {"fooling", "slope"} == set(train_step(alone, *rows, game=game))
+    train_step(beside, *rows, game=game)
+    for one, other in zip(alone.generator.parameters(), beside.generator.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_an_auxiliary_critic_learns_the_classes_from_real_samples_and_teaches_the_generator():

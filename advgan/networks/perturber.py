@@ -1,0 +1,96 @@
+"""Which network reads an input and answers how to perturb it, or knows one answer for all?
+
+Each is called with x [b, *shape], centred, and told [b, k] (noise, a class), and gives [b, *shape], any real numbers.
+None normalises over the batch, so that a row's answer depends on no other row. For images the work is done at half and
+a quarter of the side, where it is cheap: 3 x 3 convolutions on [3, 32, 32] cost, in millions of multiplications, 25 at
+width 32 and depth 3, and 56 at width 48 and depth 3.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import mlp
+
+SLOPE = 0.1
+START = 0.1  # of the last layer's weights, by He's scale: near the input itself, and not quite
+GAIN = 10.0  # a number's share of its parameter's moves: a learning rate made for networks is too low for one number
+
+
+class Hourglass(nn.Module):
+    """Two halvings of the side by strided steps, `depth` residual blocks, and two pixel shuffles back up.
+
+    shape: [channels, height, width], padded by zeros to multiples of 4. width: channels at half the side, twice as many
+    at a quarter. The blocks begin as identities (their second convolution is zero), so no normalisation is needed.
+    """
+
+    def __init__(self, shape: tuple[int, ...], told: int, width: int, depth: int):
+        super().__init__()
+        channels, self.height, self.width = shape
+        self.enter = _convolution(4 * channels, width)
+        self.down = _convolution(width, 2 * width, stride=2)
+        self.told = nn.Linear(told, 2 * width)
+        self.blocks = nn.Sequential(*(Block(2 * width) for _ in range(depth)))
+        self.up = _convolution(2 * width, 4 * width, kernel=1)
+        self.mix = _convolution(width, width)
+        self.leave = _convolution(width, 4 * channels, gain=START)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        padded = F.pad(x, (0, -self.width % 4, 0, -self.height % 4))
+        fine = _active(self.enter(F.pixel_unshuffle(padded, 2)))
+        coarse = _active(self.down(fine) + self.told(told)[:, :, None, None])
+        fine = fine + F.pixel_shuffle(self.up(self.blocks(coarse)), 2)
+        made = F.pixel_shuffle(self.leave(_active(self.mix(_active(fine)))), 2)
+        return made[:, :, : self.height, : self.width]
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first, self.second = _convolution(channels, channels), _convolution(channels, channels, gain=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(_active(self.first(_active(x))))
+
+
+class Flat(nn.Module):
+    """Fully connected, for vectors: `depth` hidden layers of `width`."""
+
+    def __init__(self, shape: tuple[int, ...], told: int, width: int, depth: int):
+        super().__init__()
+        self.shape = shape
+        self.net = mlp.generator(torch.Size(shape).numel() + told, shape, width, depth)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        return self.net(torch.cat([x.flatten(1), told], dim=1)).reshape(len(x), *self.shape)
+
+
+class Constant(nn.Module):
+    """The same answer for every input; one for each of `count` classes, where there are several (told: one-hot)."""
+
+    def __init__(self, shape: tuple[int, ...], count: int = 1):
+        super().__init__()
+        self.answers = nn.Parameter(torch.randn(count, *shape) * START / GAIN)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        answers = GAIN * self.answers
+        if len(answers) == 1:
+            return answers.expand(len(x), *answers.shape[1:])
+        return answers[told.argmax(1)]
+
+
+def _convolution(before: int, after: int, kernel: int = 3, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
+    layer = nn.Conv2d(before, after, kernel, stride, kernel // 2)
+    nn.init.kaiming_normal_(layer.weight, SLOPE)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        layer.weight *= gain
+    return layer
+
+
+def _active(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, SLOPE)
+
+
+NETS = {"residual": Hourglass, "mlp": Flat}
