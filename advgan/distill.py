@@ -5,7 +5,6 @@ for what a perturber that is trained against the copy makes of them, since there
 """
 
 import copy as copies
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from attacks.errors import InputError
 from attacks.victim import Victim, borrowed
 
 from .fit import Progress, Run, Samples
-from .lessons import AT_ONCE, Distilling, Lessons
+from .lessons import AT_ONCE, USUAL, Distilling, Lessons
 from .perturb import Generated, Perturbing, success, train_perturber
 from .samples import SAMPLING, Draws, stream
 
@@ -47,7 +46,7 @@ class Distilled:
 def distill(
     victim: Victim,
     x: Tensor,
-    distilling: Distilling = Distilling(),
+    distilling: Distilling = USUAL,
     *,
     copy: nn.Module | None = None,
     budget: int | None = None,
@@ -74,7 +73,7 @@ def distill_dynamically(
     x: Tensor,
     recipe: Perturbing,
     out: Path | str,
-    distilling: Distilling = Distilling(),
+    distilling: Distilling = USUAL,
     *,
     rounds: int = 10,
     copy: nn.Module | None = None,
@@ -82,7 +81,7 @@ def distill_dynamically(
     held_out: Samples | None = None,
     progress: Progress | None = None,
 ) -> tuple[Run, Distilled]:
-    """Dynamic distillation: a perturber is trained against the copy, and the copy on what the victim says of its output.
+    """Dynamic distillation: a perturber learns from the copy, and the copy what the victim says of its output.
 
     After the static distillation, `rounds` times in the course of the recipe's steps, the perturber's newest outputs
     for the data are shown to the victim and join the lessons. The run is written to `out` as by `train_perturber`; the

@@ -35,6 +35,9 @@ class Distilling:
             raise InputError(f"{self}: at least one epoch, a row a batch, a width of 1 and a rate above 0 are needed.")
 
 
+USUAL = Distilling()
+
+
 class Lessons:
     """All that the victim has answered so far, and the copy that learns it."""
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from advgan.distill import Distilling, agreement, distill
+from advgan.distill import Distilling, agreement, distill, distill_dynamically
+from advgan.fit import Samples
 from advgan.networks.classifier import classifier
+from advgan.perturb import Generated, Perturbing, load_perturber, success, train_perturber
 from attacks import Access, InputError, Victim
 from attacks.models import FromCallable
 
@@ -149,8 +151,105 @@ def test_a_copy_that_does_not_fit_costs_no_more_than_the_first_pass():
 
 
 def test_options_that_make_no_sense_are_refused():
-    for name in ("epochs", "batch", "width", "lr"):
+    for name in ("epochs", "again", "batch", "width", "lr"):
         with pytest.raises(InputError, match="at least one epoch"):
             Distilling(**{name: 0})
     with pytest.raises(InputError, match="two classes"):
         classifier((4,), 1)
+
+
+# -- dynamic --
+
+EPS = 0.2
+LITTLE = Perturbing(
+    threat=f"linf:{EPS}",
+    network="mlp",
+    width=32,
+    depth=1,
+    latent=2,
+    steps=24,
+    batch=32,
+    gan_weight=0.0,
+    hinge_weight=0.0,
+)
+SOON = Distilling(epochs=2, width=4)
+
+
+def dynamically(out, victim=None, x=None, recipe=LITTLE, distilling=SOON, **options):
+    victim = Victim(victim or Counting(), LABELS)
+    return distill_dynamically(victim, data(60) if x is None else x, recipe, out, distilling, **options)
+
+
+def test_each_round_shows_each_row_once_more_and_the_victim_saw_no_more_than_is_counted(tmp_path):
+    victim = Counting()
+    run, found = dynamically(tmp_path / "run", victim, rounds=4)
+    assert victim.rows == found.asked == 60 * 5
+    assert (found.queries == 5).all()
+    told = [row["queries"] for row in run.history if "queries" in row]
+    assert sorted(set(told)) == [60, 120, 180, 240, 300]
+
+
+def test_a_budget_is_spent_evenly_and_never_exceeded(tmp_path):
+    victim = Counting()
+    _, found = dynamically(tmp_path / "run", victim, rounds=4, budget=60 + 4 * 17 + 3)
+    assert victim.rows == found.asked == 60 + 4 * 17
+    assert found.queries.max() - found.queries.min() <= 1
+    with pytest.raises(InputError, match="64 and more"):
+        dynamically(tmp_path / "none", victim, rounds=4, budget=63)
+    with pytest.raises(InputError, match="at least one"):
+        dynamically(tmp_path / "none", victim, rounds=0)
+    assert victim.rows == 60 + 4 * 17
+
+
+def test_what_the_victim_is_shown_are_the_perturbers_outputs_for_the_data(tmp_path):
+    shown, x, victim = [], data(60), Counting()
+    victim.register_forward_pre_hook(lambda _, given: shown.append(given[0].clone()))
+    dynamically(tmp_path / "run", victim, x=x, rounds=2)
+    first, second = shown[1:]
+    assert torch.equal(shown[0], x)
+    for perturbed in (first, second):
+        assert 0 < float((perturbed - x).abs().max()) <= EPS
+    assert not torch.equal(first, second)
+
+
+def test_the_victim_gives_no_gradient(tmp_path):
+    victim, asked = Counting(), []
+    victim.register_forward_hook(lambda _, given, logits: asked.append(given[0].requires_grad or logits.requires_grad))
+    dynamically(tmp_path / "run", victim, rounds=2)
+    assert asked
+    assert not any(asked)
+
+
+@pytest.mark.parametrize("target", [None, 1, "any"])
+def test_from_labels_alone_it_fools_a_linear_victim_as_often_as_with_gradients(tmp_path, target):
+    victim, x = Counting(), data(300)
+    unseen = data(300, seed=2)
+    held_out = Samples(unseen, victim(unseen).argmax(1), CLASSES)
+    recipe = Perturbing.of(LITTLE.as_config() | {"steps": 150, "target": target})
+    run, _ = dynamically(
+        tmp_path / "blind", victim, x, recipe, Distilling(epochs=30, lr=5e-3, again=4), rounds=5, held_out=held_out
+    )
+    seeing = train_perturber(victim, Samples(x), recipe, tmp_path / "seeing", held_out=held_out)
+    measured, reference = run.measures["success"], seeing.measures["success"]
+    assert measured is not None
+    assert reference is not None
+    assert measured > reference - 0.1 > 0.2
+    attack = Generated(load_perturber(tmp_path / "blind"))
+    assert held_out.labels is not None
+    assert measured == success(attack, victim, unseen, held_out.labels).share
+
+
+def test_the_same_seed_gives_the_same_perturber_and_copy(tmp_path):
+    one, other = (dynamically(tmp_path / name, rounds=3) for name in ("one", "other"))
+    x = data(20)
+    assert torch.equal(one[1].copy(x), other[1].copy(x))
+    z, labels = torch.zeros(20, 2), torch.zeros(20, dtype=torch.int64)
+    assert torch.equal(one[0].generator(x, labels, z), other[0].generator(x, labels, z))
+
+
+def test_a_copy_with_running_statistics_keeps_those_that_it_learnt_last(tmp_path):
+    copy = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, CLASSES))
+    x = data(60)
+    _, found = dynamically(tmp_path / "run", x=x, copy=copy, rounds=3)
+    assert found.copy.state_dict()["0.num_batches_tracked"] == 2 + 2 + 3 + 4  # batches of 64 rows, 60 to 240 of them
+    assert found.agreement > 0.3
