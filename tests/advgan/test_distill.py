@@ -220,12 +220,12 @@ def test_the_victim_gives_no_gradient(tmp_path):
     assert not any(asked)
 
 
-@pytest.mark.parametrize("target", [None, 1, "any"])
+@pytest.mark.parametrize("target", [None, "any"])
 def test_from_labels_alone_it_fools_a_linear_victim_as_often_as_with_gradients(tmp_path, target):
-    victim, x = Counting(), data(300)
+    victim, x = Counting(), data(600)
     unseen = data(300, seed=2)
     held_out = Samples(unseen, victim(unseen).argmax(1), CLASSES)
-    recipe = Perturbing.of(LITTLE.as_config() | {"steps": 150, "target": target})
+    recipe = Perturbing.of(LITTLE.as_config() | {"steps": 300, "target": target})
     run, _ = dynamically(
         tmp_path / "blind", victim, x, recipe, Distilling(epochs=30, lr=5e-3, again=4), rounds=5, held_out=held_out
     )
