@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from reports import cli_train
+from reports import commands
 
 # PyTorch takes seconds to import: only where it is needed, so that --help is quick and Ctrl-C is caught.
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(cli_train.train, name="train")
-app.command()(cli_train.sample)
+app.add_typer(commands.train, name="train")
+app.command()(commands.sample)
 
 WHAT, HOW, RESULT = "What is audited", "How", "What comes of it"
 
@@ -216,6 +216,7 @@ def audit(
     from reports.audit import Plan, device_named
     from reports.audit import audit as run_audit
     from reports.sources import data as data_sources
+    from reports.sources import models as model_sources
 
     specs = model or ["digits"]
     spec = data or _digits_for(specs)
@@ -231,7 +232,7 @@ def audit(
     device_named(device)
     asked = _asked_for(attack or [], effort)
     Plan.of(threats, asked or ATTACKS, curves, seed, certify)
-    models, spelled = _models(specs, weights)
+    models, spelled = model_sources.load_several(specs, weights=weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
     if examples is not None and examples > len(found):
         _note(f"{spec} has {len(found)} examples, fewer than the {examples} asked for: all of them are audited.")
@@ -307,13 +308,14 @@ def doctor(
     from reports.audit import device_named
     from reports.doctor import examination
     from reports.sources import data as data_sources
+    from reports.sources import models as model_sources
 
     specs = model or ["digits"]
     spec = data or _digits_for(specs)
     if examples < 1:
         raise InputError(f"--examples is {examples}; at least one is needed.")
     place = device_named(device)
-    models, _ = _models(specs, weights)
+    models, _ = model_sources.load_several(specs, weights=weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
     batch = next(found.batches(examples, examples))
     findings = {name: examine(module.to(place), batch.x, batch.labels) for name, module in models.items()}
@@ -337,7 +339,7 @@ def main(arguments: "list[str] | None" = None) -> NoReturn:
     except KeyboardInterrupt:
         _leave("stopped; nothing was written.", STOPPED)
     except SystemExit as ended:  # typer makes one of a Ctrl-C, too
-        if ended.code == STOPPED and not isinstance(ended, cli_train.Stopped):
+        if ended.code == STOPPED and not isinstance(ended, commands.Stopped):
             _note("stopped; nothing was written.")
         raise
     except ValueError as error:
@@ -408,23 +410,6 @@ def _attacks_for(shape: tuple[int, ...], threats: list[str]) -> list[str]:
 def _batch_for(shape: tuple[int, ...]) -> int:
     """As many examples as make about a million numbers: small ones are quicker together, large ones fill the memory."""
     return max(16, min(1024, 2**20 // math.prod(shape)))
-
-
-def _models(specs: list[str], weights: Path | None) -> "tuple[dict[str, nn.Module], dict[str, str]]":
-    """Name -> model and name -> the text it was named by; InputError where two are the same."""
-    from attacks.errors import InputError
-    from reports.sources import models
-
-    if weights is not None and len(specs) > 1:
-        raise InputError(f"--weights belongs to one --model, and {len(specs)} are given. Audit them one by one.")
-    found, spelled = {}, {}
-    for spec in specs:
-        for name, module in models.load(spec, weights=weights).items():
-            if name in found and (spec in spelled.values() or spec.partition(":")[0] == "digits"):
-                raise InputError(f"--model {spec} is there twice.")
-            free = next(f"{name}{end}" for end in ("", *(f"_{k}" for k in range(2, 99))) if f"{name}{end}" not in found)
-            found[free], spelled[free] = module, spec
-    return found, spelled
 
 
 def _gate(done: "Audit", fail_under: float | None) -> None:

@@ -228,7 +228,7 @@ class Writer:
         about: "configuration", "versions", "data", "models" {name: {"sha256", "parameters"}}, "preflight" {name:
         findings} and, where the caller has doubts of its own, "doubts".
         """
-        from reports import html
+        from reports.pages.audit import page
 
         if not self._rows:
             raise InputError("The audit has no rows: at least one attack must see at least one example.")
@@ -255,7 +255,7 @@ class Writer:
         (self._partial / "audit.json").write_text(text + "\n", encoding="utf-8")
         gallery = _read_arrays(self._partial / "gallery.npz", tuple(GALLERY))
         audit = Audit(self.folder, json.loads(text), rows, curves, self._write_timings(), certificates, gallery)
-        (self._partial / "report.html").write_text(html.page(audit), encoding="utf-8")
+        (self._partial / "report.html").write_text(page.page(audit), encoding="utf-8")
         self._put_in_place()
         return audit
 

@@ -104,3 +104,11 @@ def allowance(text: str, pictures: bool) -> str:
         "l0": f"up to {radius} {value}s may be changed at will",
     }
     return said.get(name, f"the perturbation may be as large as {threat(text)}")
+
+
+def duration(seconds: float) -> str:
+    """ "3.2 µs", "15 ms": three significant digits at most."""
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 1000:
+            return f"{number(seconds * factor)} {unit}"
+    return f"{number(seconds)} s"

@@ -46,13 +46,13 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.summary", "reports.reproduce"},
     {"reports.verdicts"},
     {"reports.doubts", "reports.figures", "reports.provenance"},
-    {"reports.html", "reports.text", "reports.game"},
+    {"reports.pages", "reports.text", "reports.game"},
     {"reports.doctor"},
     {"reports.record"},  # the last page of a record is the report itself
     {"reports.gallery"},
     {"reports.audit"},
     {"reports.training"},
-    {"reports.cli_train"},
+    {"reports.commands"},
     {"reports.cli"},
     {"reports"},
 ]

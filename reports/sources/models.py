@@ -6,14 +6,14 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attacks.errors import InputError, unknown
 from attacks.models import Normalized
@@ -53,6 +53,40 @@ def load(spec: str, *, weights: Path | None = None) -> dict[str, nn.Module]:
     if weights is not None:
         fill(model, read_weights(weights), weights, spec)
     return {name: model.eval()}
+
+
+def load_several(specs: Sequence[str], *, weights: Path | None = None) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Name -> classifier and name -> the text it was named by; two of the same name are told apart by numbers.
+
+    Raises InputError where two are the same, and for weights of several models.
+    """
+    if weights is not None and len(specs) > 1:
+        raise InputError(f"--weights belongs to one --model, and {len(specs)} are given. Name one.")
+    found: dict[str, nn.Module] = {}
+    spelled: dict[str, str] = {}
+    for spec in specs:
+        for name, module in load(spec, weights=weights).items():
+            if name in found and (spec in spelled.values() or spec.partition(":")[0] == "digits"):
+                raise InputError(f"--model {spec} is there twice.")
+            free = next(f"{name}{end}" for end in ("", *(f"_{k}" for k in range(2, 99))) if f"{name}{end}" not in found)
+            found[free], spelled[free] = module, spec
+    return found, spelled
+
+
+def classes_of(option: str, model: nn.Module, x: Tensor) -> int:
+    """How many classes the model that an option names answers x [b, ...] with; InputError where it gives no logits."""
+    try:
+        with torch.no_grad():
+            answer = model(x)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a model's own
+        why = str(error).strip().split("\n")[0]
+        raise InputError(f"{option} cannot take inputs {list(x.shape[1:])} ({why}). Name another.") from error
+    if not isinstance(answer, Tensor) or answer.ndim != 2:
+        shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise InputError(f"{option} answers {shape}; logits [b, K] are needed, one for each class.")
+    return answer.shape[1]
 
 
 def _digits(spec: str, name: str) -> dict[str, nn.Module]:

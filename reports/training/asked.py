@@ -3,7 +3,7 @@
 import math
 import shlex
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
 from advgan import gaussian
 from advgan.mixtures import MIXTURES
@@ -22,29 +22,34 @@ def usual(data: str) -> Recipe:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The command's options, JSON-able. `recipe`: the fields that were named, others are the usual ones."""
+class Options:
+    """A command's options, JSON-able. `recipe`: the fields that were named, others are the usual ones."""
 
     data: str = "digits"
-    conditional: bool | None = None  # None: where the data have labels
     image_size: int | None = None
     data_root: str | None = None
-    judge: str | None = None
-    weights: str | None = None
+    weights: str | None = None  # of the model that is named
     recipe: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> "Asked":
+    def of(cls, told: dict[str, Any]) -> Self:
         """From what `described` gave."""
         return cls(**{each.name: told[each.name] for each in fields(cls) if each.name in told})
 
     def described(self) -> dict[str, Any]:
         return asdict(self)
 
-    def but(self, named: dict[str, Any], recipe: dict[str, Any]) -> "Asked":
+    def but(self, named: dict[str, Any], recipe: dict[str, Any]) -> Self:
         """With other options where they are not None."""
-        given = {name: value for name, value in named.items() if value is not None}
-        return Asked(**{**asdict(self), **given, "recipe": {**self.recipe, **_given(recipe)}})
+        return replace(self, **_given(named), recipe={**self.recipe, **_given(recipe)})
+
+
+@dataclass(frozen=True)
+class Asked(Options):
+    """Of `advgan train gan`."""
+
+    conditional: bool | None = None  # None: where the data have labels
+    judge: str | None = None
 
     def make_recipe(self, conditional: bool) -> Recipe:
         """InputError for options that no recipe has."""
@@ -54,14 +59,17 @@ class Asked:
         """One option a line."""
         lines = ["advgan train gan", f"--data {shlex.quote(self.data)}"]
         lines += [] if self.conditional is None else ["--conditional" if self.conditional else "--unconditional"]
-        for name in ("image_size", "data_root", "judge", "weights"):
-            value = getattr(self, name)
-            lines += [] if value is None else [f"--{name.replace('_', '-')} {shlex.quote(str(value))}"]
+        lines += spelled({"image-size": self.image_size, "data-root": self.data_root})
+        lines += spelled({"judge": self.judge, "judge-weights": self.weights})
         told = {**self.recipe}
         if "penalty_weight" in told:
             told["penalty"] = f"{told.get('penalty', usual(self.data).penalty)}:{told.pop('penalty_weight'):g}"
-        lines += [f"--{name} {shlex.quote(str(value))}" for name, value in told.items()]
-        return " \\\n  ".join([*lines, f"--out {shlex.quote(out)}"])
+        return " \\\n  ".join([*lines, *spelled(told), *spelled({"out": out})])
+
+
+def spelled(options: dict[str, Any]) -> list[str]:
+    """Each as it is typed; those that are None are left out."""
+    return [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in _given(options).items()]
 
 
 def penalty_from_text(text: str | None) -> dict[str, Any]:
@@ -91,5 +99,5 @@ def rate_checked(lr: float | None) -> float | None:
     return lr
 
 
-def _given(recipe: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in recipe.items() if value is not None}
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

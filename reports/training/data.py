@@ -1,8 +1,9 @@
-"""What does a generator learn from, and what is it measured against? Texts such as `digits`, `ring` or `photos/`."""
+"""What does a generator learn from, and what is it measured against? Texts such as `digits` or `photos/`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,27 +29,69 @@ class Material:
     about: dict[str, Any]  # JSON-able
 
 
-def images(spec: str, *, conditional: bool | None, image_size: int | None, root: Path | None) -> Material:
-    """Images [N, C, H, W] within [-1, 1], parted in two.
+class Parted(NamedTuple):
+    """Labelled examples in two parts that share none."""
 
-    conditional: None where the data decide: labels are used where there are two classes or more.
-    The digits are parted as for the classifiers that come with advgan, torchvision's sets as they come; of all others
-    every fifth image of a class is held out. Raises InputError for what cannot be found or trained on.
+    training: Batch
+    held_out: Batch
+    classes: list[str]
+
+
+def parted(
+    spec: str,
+    *,
+    image_size: int | None,
+    root: Path | None,
+    labelled: bool = True,
+    check: Callable[[str, tuple[int, ...]], None] | None = None,
+) -> Parted:
+    """The digits are parted as for the classifiers that come with advgan, torchvision's sets as they come; of all
+    others every fifth example of a class is held out.
+
+    check: (name, shape of an example), called before they are read. Raises InputError for what cannot be found.
     """
     if spec == "digits":
         if image_size is not None:
             raise InputError("--image-size is for images read from files; digits is an array and is taken as it is.")
         training, held = (Batch(torch.arange(len(y)), x, y) for x, y in (zoo.training(), zoo.held_out()))
-        return _material(spec, training, held, [str(k) for k in range(10)], conditional)
-    labelled = conditional is not False
+        return Parted(training, held, [str(k) for k in range(10)])
     if spec.startswith("torchvision:"):
-        training, held = (sources.load(spec, image_size=image_size, root=root, training=part) for part in (True, False))
-        return _material(spec, _whole(training), _whole(held), training.classes, conditional)
+        both = [sources.load(spec, image_size=image_size, root=root, training=part) for part in (True, False)]
+        training, held = (_whole(each, check) for each in both)
+        return Parted(training, held, both[0].classes)
     found = sources.load(spec, image_size=image_size, root=root, labelled=labelled)
-    everything = _whole(found)
+    everything = _whole(found, check)
     chosen = torch.from_numpy(held_out(everything.labels.numpy()))
+    if not bool(chosen.any()):
+        raise InputError(f"{spec} has {len(chosen)} examples, too few to hold one in {HELD_OUT} out. Name more.")
     training, held = (Batch._make(column[rows] for column in everything) for rows in (~chosen, chosen))
-    return _material(spec, training, held, found.classes, conditional)
+    return Parted(training, held, found.classes)
+
+
+def images(spec: str, *, conditional: bool | None, image_size: int | None, root: Path | None) -> Material:
+    """Images [N, C, H, W] within [-1, 1], parted in two.
+
+    conditional: None where the data decide: labels are used where there are two classes or more.
+    Raises InputError for what cannot be found or trained on.
+    """
+    labelled = conditional is not False
+    both = parted(spec, image_size=image_size, root=root, labelled=labelled, check=check_shape)
+    use = len(both.classes) > 1 if conditional is None else conditional
+    known = len(both.classes) if use else None
+    training, held = (_samples(spec, part, known) for part in (both.training, both.held_out))
+    return Material(training, held, about(spec, both) | {"classes": both.classes if use else []})
+
+
+def about(spec: str, both: Parted) -> dict[str, Any]:
+    """What is said of the data; JSON-able."""
+    return {
+        "name": spec,
+        "shape": list(both.training.x.shape[1:]),
+        "classes": both.classes,
+        "training": len(both.training.x),
+        "held_out": len(both.held_out.x),
+        "sha256": _hash(both.training, both.held_out),
+    }
 
 
 def held_out(labels: np.ndarray) -> np.ndarray:
@@ -58,8 +101,9 @@ def held_out(labels: np.ndarray) -> np.ndarray:
     return held
 
 
-def _whole(dataset: Dataset) -> Batch:
-    check_shape(dataset.name, dataset.shape)
+def _whole(dataset: Dataset, check: Callable[[str, tuple[int, ...]], None] | None) -> Batch:
+    if check is not None:
+        check(dataset.name, dataset.shape)
     columns = zip(*dataset.batches(None, AT_ONCE), strict=True)
     return Batch._make(torch.cat(column) for column in columns)
 
@@ -77,23 +121,6 @@ def check_shape(name: str, shape: tuple[int, ...]) -> None:
             f"{name} holds images of {height} x {width} pixels; a square whose side is a multiple of 4 is needed. "
             f"Of image files: --image-size {side}; of arrays: pad or crop them to {side} x {side}."
         )
-
-
-def _material(name: str, training: Batch, held: Batch, classes: list[str], conditional: bool | None) -> Material:
-    check_shape(name, tuple(training.x.shape[1:]))
-    if not len(held.x):
-        raise InputError(f"{name} has {len(training.x)} images, too few to hold one in {HELD_OUT} out. Name more.")
-    use = len(classes) > 1 if conditional is None else conditional
-    about = {
-        "name": name,
-        "shape": list(training.x.shape[1:]),
-        "classes": classes if use else [],
-        "training": len(training.x),
-        "held_out": len(held.x),
-        "sha256": _hash(training, held),
-    }
-    known = len(classes) if use else None
-    return Material(_samples(name, training, known), _samples(name, held, known), about)
 
 
 def _samples(name: str, part: Batch, classes: int | None) -> Samples:

@@ -1,26 +1,16 @@
 """Which lines over the steps of training stand on a run's page: its measures, and how the game went."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
 from reports import words
+from reports.pages.base import Chart
 from reports.training import charts
 from reports.training.charts import Level, Line
 from reports.training.measured import MEASURES
 from reports.training.saved import SavedRun
-
-
-@dataclass(frozen=True)
-class Chart:
-    title: str
-    note: str
-    svg: Markup
-    told: str  # the chart in words
-    legend: list[str]
-
 
 PROGRESS = [  # title, measures, how their heights are drawn
     ("Recognised", ["recognised"], "shares"),
@@ -36,6 +26,7 @@ PROGRESS = [  # title, measures, how their heights are drawn
 ]
 GAME = [  # title, note, columns of the history and what they are called, how their heights are drawn
     ("Losses", "", {"critic": "critic", "generator": "generator"}, "plain"),
+    ("Loss against the model", "smaller: it fools better", {"fooling": "adversarial loss"}, "plain"),
     ("Mean scores of the critic", "", {"real": "real", "fake": "fake"}, "plain"),
     ("The critic is right", "share of pairs", {"right": "right"}, "shares"),
     ("Penalty", "its weight included", {"penalty": "penalty"}, "plain"),
@@ -54,7 +45,7 @@ def game(run: SavedRun) -> list[Chart]:
     """What critic and generator did, of what the history has."""
     found = []
     for title, note, names, how in GAME:
-        drawn = [line for name, called in names.items() if _says(line := _over_steps(run, name, called))]
+        drawn = [line for name, called in names.items() if _says(line := over_steps(run, name, called))]
         found += [chart(title, note, drawn, how=how)] if drawn else []
     return found
 
@@ -72,7 +63,7 @@ def chart(
 
 
 def _measured(run: SavedRun, title: str, names: list[str], how: str) -> Chart | None:
-    drawn = [line for name in names if len((line := _over_steps(run, name, MEASURES[name].name)).x) > 1]
+    drawn = [line for name in names if len((line := over_steps(run, name, MEASURES[name].name)).x) > 1]
     if not drawn:
         return None
     levels = [Level("real images", run.measures[f"real_{name}"]) for name in names if f"real_{name}" in run.measures]
@@ -87,7 +78,8 @@ def _is_positive(drawn: Sequence[Line]) -> bool:
     return all(y > 0 for line in drawn for y in line.y)
 
 
-def _over_steps(run: SavedRun, name: str, called: str) -> Line:
+def over_steps(run: SavedRun, name: str, called: str) -> Line:
+    """What the history says of a column, where it does."""
     kept = [(row["step"], row[name]) for row in run.history if _is_number(row.get(name))]
     return Line(called, [step for step, _ in kept], [value for _, value in kept])
 

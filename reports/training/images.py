@@ -146,14 +146,11 @@ def _classifier(judge: str, weights: Path | None, material: Material) -> nn.Modu
 
 def _try(judge: str, model: nn.Module, material: Material) -> None:
     """InputError unless the judge answers the images held out, with as many classes as they have if they have any."""
-    x, classes = unit(material.held_out.x[:2]), material.training.classes
-    try:
-        with torch.no_grad():
-            answer = model(x)
-    except Exception as error:  # a model's own
-        raise InputError(f"--judge {judge} cannot take images {list(x.shape[1:])} ({error}). Name another.") from error
-    if not isinstance(answer, Tensor) or answer.ndim != 2 or (classes and answer.shape[1] != classes):
-        shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+    known, classes = (
+        models.classes_of(f"--judge {judge}", model, unit(material.held_out.x[:2])),
+        material.training.classes,
+    )
+    if classes and known != classes:
         raise InputError(
-            f"--judge {judge} answers {shape}; logits [b, {classes or 'K'}] are needed, one for each class."
+            f"--judge {judge} knows {known} classes; logits [b, {classes}] are needed, one for each class."
         )

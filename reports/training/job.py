@@ -1,24 +1,16 @@
-"""How does a training run go, from what was asked for to the page?"""
+"""How is a generator of samples trained, from what was asked for to the page?"""
 
-import errno
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from advgan.fit import fit
-from advgan.health import DivergedError
-from attacks.errors import InputError
 from reports.audit import device_named
 from reports.provenance import versions
 from reports.training import page, saved
 from reports.training.asked import Asked
+from reports.training.folder import Progress, Show, carried_out, refuse_to_harm
 from reports.training.saved import SavedRun
-from reports.training.subject import Subject, subject_of
-
-Show = Callable[[int, int, dict[str, Any]], None]  # steps done, of how many, the newest row
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from reports.training.subject import subject_of
 
 
 def train(
@@ -36,65 +28,40 @@ def train(
     Raises InputError for what cannot be done, and KeyboardInterrupt where the run was stopped: what it came to is then
     saved, the page too.
     """
-    refuse_to_harm(folder, resume)
+    refuse_to_harm(folder, _Sampling.command, resume)
     place = device_named(device)
     asked = (_asked_before(folder) if resume else Asked()).but(named, recipe)
-    subject = subject_of(asked)
-    job = _Job(folder, asked, subject, str(place), show)
-    with _on_a_full_disk(folder):
-        try:
-            job.go(resume, every)
-        except (KeyboardInterrupt, DivergedError):
-            job.write_page()  # of what there is, the warnings above all
-            raise
-        job.write_page()
-    return SavedRun.load(folder)
+    return carried_out(_Sampling(folder, asked, resume, str(place), every), folder, show)
 
 
-@contextmanager
-def _on_a_full_disk(folder: Path) -> Iterator[None]:
-    """What was saved of a run is kept; of one that came to nothing, nothing is left behind."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        if (folder / saved.RUN).is_file():
-            raise InputError(
-                "The disk is full; what was saved of the run before is whole. Free some space, then: "
-                f"advgan train gan --resume {folder}"
-            ) from error
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+class _Sampling:
+    command = "advgan train gan"
 
+    def __init__(self, folder: Path, asked: Asked, resume: bool, device: str, every: int | None):
+        self.folder, self.asked, self.resume, self.device = folder, asked, resume, device
+        self.subject = subject_of(asked)
+        self.recipe = asked.make_recipe(self.subject.conditional)
+        self.every = every or self.subject.every
 
-class _Job:
-    def __init__(self, folder: Path, asked: Asked, subject: Subject, device: str, show: Show | None):
-        self.folder, self.asked, self.subject, self.device, self.show = folder, asked, subject, device, show
-        self.recipe = asked.make_recipe(subject.conditional)
-        self.told = False
+    @property
+    def steps(self) -> int:
+        return self.recipe.steps
 
-    def go(self, resume: bool, every: int | None) -> None:
+    def go(self, progress: Progress) -> None:
         run = fit(
             self.recipe,
             self.subject.training,
             self.folder,
-            resume=resume,
+            resume=self.resume,
             measure=self.subject.measure,
-            every=every or self.subject.every,
-            progress=self.progress,
+            every=self.every,
+            progress=progress,
             device=self.device,
         )
         saved.write_pictures(self.folder, self.subject.pictures(run))
 
-    def progress(self, step: int, row: dict[str, Any]) -> None:
-        if not self.told:  # not before, so that a folder which fit refuses stays as it was
-            self.write_about()
-        if self.show:
-            self.show(step, self.recipe.steps, row)
-
-    def write_about(self) -> None:
-        about = {
+    def about(self) -> dict[str, Any]:
+        return {
             "command": self.asked.command(str(self.folder)),
             "asked": self.asked.described(),
             "data": self.subject.about,
@@ -102,27 +69,9 @@ class _Job:
             "features": self.subject.features,
             "versions": versions(),
         }
-        saved.write_json(self.folder, saved.ABOUT, about)
-        self.told = True
 
-    def write_page(self) -> None:
-        """Of whatever there is; nothing where fit wrote nothing."""
-        if (self.folder / saved.RUN).is_file():
-            if not self.told:
-                self.write_about()
-            saved.write_text(self.folder, saved.PAGE, page.page(SavedRun.load(self.folder)))
-
-
-def refuse_to_harm(folder: Path, resume: bool) -> None:
-    """InputError where a new run would lie over something else, or there is none to go on with."""
-    if resume:
-        saved.read_json(folder, saved.RUN)
-    elif folder.is_dir() and any(folder.iterdir()):
-        what = "holds a run" if (folder / saved.RUN).is_file() else "exists and is not empty"
-        more = f", or go on with it: --resume {folder}" if what == "holds a run" else ""
-        raise InputError(f"The folder {folder} {what}. Name another with --out{more}.")
-    elif folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file. Name a folder for the run that does not exist yet.")
+    def page(self, run: SavedRun) -> str:
+        return page.page(run)
 
 
 def _asked_before(folder: Path) -> Asked:

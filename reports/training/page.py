@@ -7,22 +7,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from reports import game, html, words
+from reports import game, words
+from reports.pages import base
+from reports.pages.base import Chart, Headline
 from reports.training import graphs, pictured
-from reports.training.graphs import Chart
 from reports.training.measured import MEASURES, counted, told
 from reports.training.pictured import Copies, Moment, Strip
 from reports.training.saved import SavedRun
-
-TINY = 64  # pixels; smaller pictures are enlarged with hard edges
-
-
-@dataclass(frozen=True)
-class Headline:
-    title: str
-    detail: list[str]
-    facts: list[tuple[str, str]]
-    warned: str  # a sentence; empty where training gave no warning
 
 
 @dataclass(frozen=True)
@@ -35,9 +26,7 @@ class MeasureRow:
 
 
 @dataclass(frozen=True)
-class Page:
-    title: str
-    headline: Headline
+class RunPage(base.Page):
     samples: list[Strip]
     scatter: Markup | None
     samples_note: str
@@ -50,29 +39,34 @@ class Page:
     game: list[Chart]
     copies: Copies | None
     theory: Markup | None
-    warnings: list[str]
+    warnings: list[base.Doubt]
     command: str
     sample: str  # the command that draws more
     config: list[tuple[str, str]]
     facts: list[tuple[str, str]]
     versions: list[tuple[str, str]]
 
+    @property
+    def has_samples(self) -> bool:
+        """Or a note that says why there are none."""
+        return bool(self.samples or self.scatter or self.samples_note)
+
 
 def page(run: SavedRun) -> str:
     """The whole page. The same run gives the same bytes."""
-    return html.rendered("run.html", contents(run))
+    return base.rendered("run.html", contents(run))
 
 
-def contents(run: SavedRun) -> Page:
+def contents(run: SavedRun) -> RunPage:
     """Everything that stands on the page."""
-    return Page(
+    return RunPage(
         title=f"A generator of {_named(run)}",
         headline=_headline(run),
         samples=pictured.strips(run),
         scatter=pictured.scatter(run),
         samples_note=pictured.note(run),
         moments=pictured.moments(run),
-        pixelated=max(run.shape[-2:], default=0) < TINY,
+        pixelated=base.is_tiny(run.shape),
         measures=[_measure_row(run, name) for name in _foremost(run)],
         measures_note=_measures_note(run),
         has_real=any(f"real_{name}" in run.measures for name in MEASURES),
@@ -80,10 +74,10 @@ def contents(run: SavedRun) -> Page:
         game=graphs.game(run),
         copies=pictured.copies(run),
         theory=Markup(game.svg(run.looks, "game")) if run.looks else None,
-        warnings=run.warned,
+        warnings=[base.Doubt("warning", [], text) for text in run.warned],
         command=run.about.get("command", ""),
         sample=f"advgan sample {run.folder.name} --n 64 {_into(run)}",
-        config=[(name.replace("_", " "), _said(value)) for name, value in run.config.items() if name != "data"],
+        config=configured(run),
         facts=_facts(run),
         versions=[(name, str(version)) for name, version in run.about.get("versions", {}).items()],
     )
@@ -149,6 +143,11 @@ def _measures_note(run: SavedRun) -> str:
     said += f", beside {words.plural(int(among), 'training image')} on {run.about.get('features')}" if among else ""
     held = data.get("held_out")
     return said + (f". “Real” is the same for the {held:,} images held out." if held else ".")
+
+
+def configured(run: SavedRun) -> list[tuple[str, str]]:
+    """The configuration, name by name."""
+    return [(name.replace("_", " "), _said(value)) for name, value in run.config.items() if name != "data"]
 
 
 def _said(value: object) -> str:

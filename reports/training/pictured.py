@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from reports import figures, html, words
-from reports.html import Picture
+from reports import figures, words
+from reports.pages.base import Chart, Picture
+from reports.pages.shares import Names
 from reports.training import charts
 from reports.training.charts import Line
-from reports.training.graphs import Chart, chart
+from reports.training.graphs import chart
 from reports.training.saved import SavedRun
 
 SHOWN = 12  # samples of a class, or pairs of neighbours
@@ -64,7 +65,7 @@ def strips(run: SavedRun) -> list[Strip]:
     """Of a conditional run a strip per class; else one sheet without a name."""
     if not is_images(run) or "x" not in run.pictures:
         return []
-    x, names = run.pictures["x"], html.Names(run.about.get("data", {}).get("classes") or [])
+    x, names = run.pictures["x"], Names(run.about.get("data", {}).get("classes") or [])
     if not run.config.get("conditional"):
         return [Strip("", _sheet(x[: 4 * SHOWN], SHOWN, "Samples"))]
     labels = run.pictures["y"]
@@ -93,7 +94,7 @@ def note(run: SavedRun) -> str:
 
 
 def _sheet(x: np.ndarray, columns: int, alt: str) -> Picture:
-    return Picture(figures.png(figures.sheet(figures.shown(x), columns)), alt, "", "")
+    return Picture(figures.png(figures.sheet(figures.shown(x), columns)), alt)
 
 
 def _points(x: np.ndarray, run: SavedRun, key: str) -> Markup:
@@ -154,7 +155,7 @@ def copies(run: SavedRun) -> Copies | None:
 
 
 def _single(x: np.ndarray, alt: str, detail: str) -> Picture:
-    return Picture(figures.png(figures.shown(x[None])[0]), alt, "", detail)
+    return Picture(figures.png(figures.shown(x[None])[0]), alt, detail=detail)
 
 
 def _copies_told(own: np.ndarray, real: np.ndarray) -> list[str]:

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import figures, html, summary, words
+from reports import figures, summary, words
+from reports.pages import base
+from reports.pages.audit import belief
+from reports.pages.audit import page as html
 from reports.record import Audit
 from tests.reports import synthetic
 from tests.reports.looks import BEYOND, SIZES
@@ -159,7 +162,7 @@ def test_an_attack_that_alone_broke_something_is_credited(tmp_path):
 
 def test_doubts_about_several_threats_are_said_once(usual):
     same = [{"model": "standard", "threat": t, "severity": "note", "text": "So."} for t in ("linf:0.1", "l2:0.5")]
-    assert html._doubts(same) == [html.Doubt("note", ["standard · L∞ ≤ 0.1", "standard · L2 ≤ 0.5"], "So.")]
+    assert belief.doubts(same) == [base.Doubt("note", ["standard · L∞ ≤ 0.1", "standard · L2 ≤ 0.5"], "So.")]
 
 
 def test_the_page_holds_no_seconds_and_no_date(usual):
@@ -328,7 +331,7 @@ def test_a_chart_can_be_drawn_where_nothing_was_found():
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_stands_out_from_what_is_behind_it(dark):
-    style = (Path(html.__file__).parent / "templates/style.css").read_text()
+    style = (base.TEMPLATES / "style.css").read_text()
     light_block, dark_block = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})", light_block))
     colours |= dict(re.findall(r"--([\w-]+): (#\w{6})", dark_block)) if dark else {}

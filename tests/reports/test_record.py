@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from attacks.errors import InputError
-from reports import html, record, text
+from reports import record, text
+from reports.pages.audit import page as html
 from reports.record import Audit, Writer
 from tests.reports import synthetic
 

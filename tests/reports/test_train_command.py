@@ -319,7 +319,7 @@ def test_images_that_cannot_be_learnt_from_are_refused(advgan: Advgan, name: str
         (["--precision", "float8"], "precision"),
         (["--device", "tpu"], "no device"),
         (["--judge", "net.py:ten"], "[b, 3]"),
-        (["--judge", "net.py:fails"], "cannot take images"),
+        (["--judge", "net.py:fails"], "cannot take inputs"),
         (["--judge", "net.py:nobody"], "nobody"),
         (["--judge-weights", "w.safetensors"], "--judge"),
         (["--image-size", "12"], "--image-size"),

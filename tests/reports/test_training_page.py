@@ -80,9 +80,9 @@ def test_the_headline_is_the_foremost_measure_of_a_finished_run_alone(digits: Sa
 
 def test_warnings_are_told_and_counted(digits: SavedRun):
     told = page.contents(digits)
-    assert told.headline.warned == "1 warning"
-    assert told.warnings == [COLLAPSED]
-    assert 'href="#warnings"' in html_of(digits)
+    assert told.headline.doubtful == "1 warning"
+    assert [warning.text for warning in told.warnings] == [COLLAPSED]
+    assert 'href="#doubts"' in html_of(digits)
 
 
 def test_a_strip_for_each_class_and_one_of_all_where_there_are_none(digits: SavedRun, tmp_path: Path):

@@ -1,0 +1,39 @@
+"""The command `advgan sample`: what can be typed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    n: Annotated[int, typer.Option("--n", "-n", metavar="N", help="How many samples.")] = 64,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="CLASS", help="Of this class alone, by number or name. Without it: all in turn."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed gives other samples.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE.png", help="A picture of them.")] = None,
+    npz: Annotated[
+        Path | None,
+        typer.Option("--npz", metavar="FILE.npz", help="The samples as arrays x and y, which `advgan audit` reads."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+) -> None:
+    """Draw samples from a trained generator, as a picture or as arrays.
+
+    The same seed gives the same samples; the first ones do not depend on how many are drawn.
+
+    Exit status: 0; 2 where the input cannot be used; 130 after Ctrl-C.
+
+    Example: advgan sample advgan-run --class 3 --n 64 --out grid.png
+    """  # fmt: skip
+    from reports.training import drawn
+
+    picture = Path("samples.png") if out is None and npz is None else out
+    written = drawn.draw(run, n, label=label, seed=seed, picture=picture, npz=npz, device=device, overwrite=overwrite)
+    print(f"Written to {' and '.join(map(str, written))}")

@@ -1,0 +1,107 @@
+"""What is shown while something is trained, and what is said when it ends or is stopped?"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from reports.training.saved import SavedRun
+
+STOPPED = 130  # the status after Ctrl-C
+
+Show = Callable[[int, int, dict[str, Any]], None]  # (steps done, of how many, the newest row)
+
+
+class Stopped(SystemExit):
+    """Ctrl-C, after which something was kept: the message has said what."""
+
+    def __init__(self, text: str):
+        print(f"advgan: {text}", file=sys.stderr)
+        super().__init__(STOPPED)
+
+
+def watched(
+    command: str, folder: Path, train: "Callable[[Show], SavedRun]", line: "Callable[[dict], str]"
+) -> "SavedRun":
+    """Trains behind a progress bar. After Ctrl-C it says how `command` goes on.
+
+    line: what the bar says of a row.
+    """
+    with Bar(line) as bar:
+        try:
+            return train(bar.show)
+        except KeyboardInterrupt:
+            bar.stop()
+            raise Stopped(_kept(command, folder)) from None
+
+
+def told(table: "RenderableType", folder: Path, *more: str) -> None:
+    """The last words: a table, where the page is, and what may be typed next."""
+    from rich.console import Console
+
+    Console().print(table)
+    for sentence in (f"Written to {folder}: open {folder / 'report.html'}", *more):
+        print(sentence)
+
+
+def folder_for(out: Path | None, resume: Path | None, usual: Path) -> Path:
+    from attacks.errors import InputError
+
+    if resume is not None and out is not None and out.resolve() != resume.resolve():
+        raise InputError(f"--resume {resume} goes on in that folder, and --out names {out}. Give one of the two.")
+    return resume or out or usual
+
+
+def check_every(every: int | None) -> None:
+    from attacks.errors import InputError
+
+    if every is not None and every < 1:
+        raise InputError(f"--every is {every}; at least one step is needed between two marks.")
+
+
+def _kept(command: str, folder: Path) -> str:
+    from reports.training.saved import SavedRun
+
+    if not (folder / "run.json").is_file():
+        return "stopped; nothing was written."
+    run = SavedRun.load(folder)
+    return (
+        f"stopped at step {run.step:,} of {run.config.get('steps', 0):,}; all of it is saved. "
+        f"Go on with: {command} --resume {folder}"
+    )
+
+
+class Bar:
+    """A progress bar on the standard error: steps, losses, the foremost measure, speed. Gone when the work is done."""
+
+    def __init__(self, line: Callable[[dict], str]):
+        self.line = line
+
+    def __enter__(self) -> "Bar":
+        from rich import progress
+        from rich.console import Console
+
+        columns = (
+            progress.MofNCompleteColumn(),
+            progress.BarColumn(bar_width=None),
+            progress.TaskProgressColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.description}"),
+        )
+        console = Console(stderr=True)
+        self.bar = progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.bar.add_task("starting", total=None)
+        self.bar.start()
+        return self
+
+    def show(self, done: int, total: int, row: dict[str, Any]) -> None:
+        self.bar.update(self.task, completed=done, total=total, description=self.line(row))
+
+    def stop(self) -> None:
+        self.bar.stop()
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()

@@ -1,0 +1,1 @@
+"""One look for everything that is told as a page."""

@@ -1,0 +1,115 @@
+"""How is a perturber trained, from what was asked for to the page?"""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from advgan.checkpoint import write
+from advgan.perturb import Perturber, train_perturber
+from advgan.samples import Samples
+from reports.audit import device_named
+from reports.perturbing import page
+from reports.perturbing.asked import Asked
+from reports.perturbing.examined import examined
+from reports.perturbing.victims import victims
+from reports.provenance import row_digests, state_hash, versions
+from reports.sources.dataset import Batch
+from reports.training import data, saved
+from reports.training.folder import Progress, Show, carried_out, refuse_to_harm
+from reports.training.saved import SavedRun
+
+TRAINED_ON = "trained_on.npz"  # digest [n] uint64: by which an audit knows the examples again
+
+
+def train(
+    named: dict[str, Any],
+    recipe: dict[str, Any],
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    every: int | None = None,
+    show: Show | None = None,
+) -> SavedRun:
+    """Trains, measures and writes the folder with its page. named, recipe: options, None where they were not named.
+
+    Raises InputError for what cannot be done, and KeyboardInterrupt where the run was stopped: what it came to is then
+    saved, the page too.
+    """
+    refuse_to_harm(folder, _Perturbing.command, resume)
+    place = device_named(device)
+    asked = (_asked_before(folder) if resume else Asked()).but(named, recipe).checked()
+    return carried_out(_Perturbing(folder, asked, resume, place, every), folder, show)
+
+
+class _Perturbing:
+    command = "advgan train perturber"
+
+    def __init__(self, folder: Path, asked: Asked, resume: bool, device: torch.device, every: int | None):
+        self.folder, self.asked, self.resume, self.device, self.every = folder, asked, resume, device, every
+        root = None if asked.data_root is None else Path(asked.data_root)
+        self.parts = data.parted(asked.data, image_size=asked.image_size, root=root)
+        self.victims = victims(asked, self.parts.training, self.parts.classes, device)
+        told = ", ".join(f"{name} {state_hash(model)[:16]}" for name, model in self.victims.fooled.items())
+        self.recipe = asked.make_recipe(told, self.victims.classes)
+        if self.parts.training.x.ndim == 2 and "network" not in asked.recipe:
+            self.recipe = replace(self.recipe, network="mlp")
+        self.results: dict[str, Any] = {}
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.steps
+
+    def go(self, progress: Progress) -> None:
+        trained, held_out = (self._samples(part) for part in (self.parts.training, self.parts.held_out))
+        run = train_perturber(
+            list(self.victims.fooled.values()),
+            trained,
+            self.recipe,
+            self.folder,
+            held_out=held_out,
+            others=self.victims.shown,
+            resume=self.resume,
+            every=self.every,
+            progress=progress,
+        )
+        assert isinstance(run.generator, Perturber)
+        batch = Batch(*(tensor.to(self.device) for tensor in self.parts.held_out))
+        self.results, arrays = examined(run.generator, self.victims, batch)
+        saved.write_pictures(self.folder, arrays)
+
+    def about(self) -> dict[str, Any]:
+        self._note_examples()
+        return {
+            "command": self.asked.command(str(self.folder)),
+            "asked": self.asked.described(),
+            "data": data.about(self.asked.data, self.parts) | {"classes": self.victims.classes},
+            "victims": {name: _described(model) for name, model in self.victims.fooled.items()},
+            "shown": list(self.victims.shown),
+            "results": self.results,
+            "versions": versions(),
+        }
+
+    def page(self, run: SavedRun) -> str:
+        return page.page(run)
+
+    def _samples(self, part: Batch) -> Samples:
+        return Samples(part.x, part.labels, len(self.parts.classes), self.asked.data)
+
+    def _note_examples(self) -> None:
+        file = io.BytesIO()
+        np.savez_compressed(file, allow_pickle=False, digest=np.sort(row_digests(self.parts.training.x)))
+        write(self.folder / TRAINED_ON, file.getvalue())
+
+
+def _described(model: nn.Module) -> dict[str, Any]:
+    return {"sha256": state_hash(model), "parameters": sum(each.numel() for each in model.parameters())}
+
+
+def _asked_before(folder: Path) -> Asked:
+    return Asked.of(saved.read_json(folder, saved.ABOUT).get("asked", {}))
