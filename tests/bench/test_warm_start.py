@@ -37,7 +37,7 @@ class Case:
     gan_weight: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.model} {self.threat} | {self.steps} steps"
+        return f"{self.model} {self.threat}, {self.steps} steps"
 
     @property
     def recipe(self) -> Perturbing:
