@@ -7,7 +7,7 @@ and time of the generator's own; both are set against what is saved on one examp
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,14 @@ ROWS = 500  # that are attacked
 @dataclass(frozen=True)
 class Case:
     model: str
-    threat: str
-    steps: int  # of training, of 64 examples each
-    gan_weight: float = 0.0
-
-    def __str__(self) -> str:
-        return f"{self.model} {self.threat}, {self.steps} steps"
+    recipe: Perturbing
 
     @property
-    def recipe(self) -> Perturbing:
-        weights = {"gan_weight": self.gan_weight, "hinge_weight": self.gan_weight}
-        return Perturbing(threat=self.threat, steps=self.steps, **weights)
+    def threat(self) -> str:
+        return self.recipe.threat
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.threat}, {self.recipe.steps} steps"
 
     def load(self) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
         """The victim, x to train on, x and labels to attack."""
@@ -52,11 +49,12 @@ class Case:
         return outside(self.model), x, unseen, labels
 
 
+LITTLE = Perturbing(steps=1000, gan_weight=0.0, hinge_weight=0.0)
 CASES = [
-    Case("digits_standard", "linf:0.1", 1000),
-    Case("digits_standard", "linf:0.2", 1000),
-    Case("digits_robust", "linf:0.1", 1000),
-    Case("advertorch_cln", "linf:0.3", 1500, gan_weight=1.0),
+    Case("digits_standard", replace(LITTLE, threat="linf:0.1")),
+    Case("digits_standard", replace(LITTLE, threat="linf:0.2")),
+    Case("digits_robust", replace(LITTLE, threat="linf:0.1")),
+    Case("advertorch_cln", replace(LITTLE, threat="linf:0.3", steps=600, width=24, depth=2, confidence=10.0)),
 ]
 
 
@@ -66,7 +64,7 @@ def test_what_a_guess_saves(case: Case, book: Book, tmp_path: Path):
         pytest.skip("the outside weights and images are not here")
     victim, seen, _, _ = case.load()
     out = tmp_path / "run"
-    run, training = timed(lambda: train_perturber(victim, Samples(seen), case.recipe, out, every=case.steps))
+    run, training = timed(lambda: train_perturber(victim, Samples(seen), case.recipe, out, every=case.recipe.steps))
     write_down(book, case, Generated(run.generator), training)  # type: ignore[arg-type]
 
 
