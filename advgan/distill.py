@@ -91,8 +91,10 @@ def distill_dynamically(
     held_out: rows with labels; `measures["success"]` is then what the victim itself answers to `Generated` on them.
         That is the examiner's question, which is not among the queries.
     The rest is as in `distill` and `train_perturber`. InputError also where the budget leaves no query for a round.
+    What can be seen to be wrong is refused before the victim is asked.
     """
-    each = _each(len(x), rounds, budget)
+    each = _each(len(x), rounds, recipe.steps, budget)
+    _check_before_asking(x, recipe, Path(out))
     lessons = Lessons(victim, x, distilling, copy, budget)
     lessons.ask(lessons.x, torch.arange(len(x)))
     lessons.learn(distilling.epochs)
@@ -164,10 +166,17 @@ def agreement(one: nn.Module, other: nn.Module, x: Tensor) -> float:
     return float(torch.cat(same).double().mean())
 
 
-def _each(rows: int, rounds: int, budget: int | None) -> int:
+def _check_before_asking(x: Tensor, recipe: Perturbing, out: Path) -> None:
+    """Raises InputError for what `train_perturber` would refuse once the victim's answers are spent."""
+    Samples(x, bounds=(recipe.low, recipe.high)).check(replace(recipe, conditional=False))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not an empty folder. Name one that is, or that does not exist yet.")
+
+
+def _each(rows: int, rounds: int, steps: int, budget: int | None) -> int:
     """How many rows a round may show."""
-    if rounds < 1:
-        raise InputError(f"rounds={rounds}: a dynamic distillation has at least one; `distill` has none.")
+    if not 1 <= rounds < steps:
+        raise InputError(f"rounds={rounds} in {steps} steps: at least one is needed, and fewer than steps.")
     each = rows if budget is None else min(rows, (budget - rows) // rounds)
     if each < 1:
         raise InputError(

@@ -201,6 +201,21 @@ def test_a_budget_is_spent_evenly_and_never_exceeded(tmp_path):
     assert victim.rows == 60 + 4 * 17
 
 
+def test_what_could_not_be_trained_on_costs_no_query(tmp_path):
+    victim = Counting()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="not an empty folder"):
+        dynamically(tmp_path / "full", victim)
+    with pytest.raises(InputError, match=r"batch of 32.*20 samples"):
+        dynamically(tmp_path / "few", victim, x=data(20))
+    with pytest.raises(InputError, match=r"within \[0, 1\]"):
+        dynamically(tmp_path / "large", victim, x=data(60, (6, 1, 1)) + 1)
+    with pytest.raises(InputError, match="fewer than steps"):
+        dynamically(tmp_path / "often", victim, rounds=24)
+    assert victim.rows == 0
+
+
 def test_what_the_victim_is_shown_are_the_perturbers_outputs_for_the_data(tmp_path):
     shown, x, victim = [], data(60), Counting()
     victim.register_forward_pre_hook(lambda _, given: shown.append(given[0].clone()))
