@@ -14,6 +14,7 @@ from .loop import Attack, Result
 from .score.square import Square
 from .threat import Goal, ThreatModel, l0, l1, l2, linf
 from .victim import Access, AccessError, Victim
+from .warm import Warm
 
 __all__ = [
     "APGD",
@@ -36,6 +37,7 @@ __all__ = [
     "ThreatModel",
     "Transferred",
     "Victim",
+    "Warm",
     "bim",
     "card_of",
     "fgsm",

@@ -15,7 +15,7 @@ from .doubts import Doubt, doubts, has
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
 from .gradient.pgd import GradientAscent
-from .gradient.pieces import Coarse, Scattered, Start, Steepest, at_input, at_random, far_off
+from .gradient.pieces import Coarse, Scattered, Start, Steepest, at_random, far_off, start_named
 from .gradient.rival import by_nearness
 from .loop import Attack, Search
 from .rows import Rows
@@ -62,6 +62,7 @@ class Verdict:
         without them, for as long as it pays. "exhaustive" lets go of nothing, and then runs `also`.
     rounds, queries: at most so many ascents, and queries of the search without gradients.
     also: attacks; those that are not made for the threat, the goal or the inputs are left out.
+    start: where the first ascent sets out from (`attacks.Warm` gives it another attack's best proposal).
 
     The margin: arXiv 1608.04644; the nearness of rivals: 2407.02240. Shares of the way to the boundary make every rule
     free of the logits' scale. `Result.seen` says how far each row came, `doubts.doubts` what speaks against it.
@@ -71,8 +72,10 @@ class Verdict:
     rounds: int = 5
     queries: int = 4000
     also: tuple[Attack, ...] = ()
+    start: str | Start = "input"
 
     def __post_init__(self):
+        start_named(self.start)
         if self.effort not in get_args(Effort):
             raise unknown("effort", self.effort, get_args(Effort))
         if self.rounds < 1 or self.queries < 1:
@@ -95,9 +98,9 @@ class Verdict:
         _clear(rows)
 
     def _look(self, rows: Rows) -> Search:
-        """One ascent from the input."""
+        """One ascent from the input, or from `start`."""
         _enter(rows, Stage.LOOK)
-        yield from _ascent(rows, at_input, *(QUICK if self.effort == "quick" else LOOK)).search(rows)
+        yield from _ascent(rows, start_named(self.start), *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
         """Ascents from far off, towards one rival after the other."""

@@ -21,6 +21,21 @@ def sample(
         Path | None,
         typer.Option("--npz", metavar="FILE.npz", help="The samples as arrays x and y, which `advgan audit` reads."),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="MODEL",
+            help="Search the generator for samples that this classifier takes for another class than was asked for; "
+            "of the N samples those are written. A model as of `advgan audit`.",
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge", metavar="MODEL", help="Another classifier, that says whether they are of their class still."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
 ) -> None:
@@ -31,9 +46,24 @@ def sample(
     Exit status: 0; 2 where the input cannot be used; 130 after Ctrl-C.
 
     Example: advgan sample advgan-run --class 3 --n 64 --out grid.png
+
+    Example: advgan sample advgan-run --against digits:standard --judge digits:robust
     """  # fmt: skip
     from reports.training import drawn
 
     picture = Path("samples.png") if out is None and npz is None else out
-    written = drawn.draw(run, n, label=label, seed=seed, picture=picture, npz=npz, device=device, overwrite=overwrite)
-    print(f"Written to {' and '.join(map(str, written))}")
+    written, told = drawn.draw(
+        run,
+        n,
+        label=label,
+        seed=seed,
+        picture=picture,
+        npz=npz,
+        device=device,
+        overwrite=overwrite,
+        against=against,
+        judge=judge,
+    )
+    for line in told:
+        print(line)
+    print(f"Written to {' and '.join(map(str, written))}" if written else "Nothing was found, and nothing is written.")

@@ -14,6 +14,7 @@ from attacks.errors import InputError, unknown
 from reports import figures
 from reports.audit import device_named
 from reports.training.saved import ABOUT, SavedRun
+from reports.training.searched import search
 
 
 def draw(
@@ -26,8 +27,15 @@ def draw(
     npz: Path | None,
     device: str,
     overwrite: bool,
-) -> list[Path]:
-    """Writes n samples and returns the files. InputError for what cannot be drawn or written, before anything is."""
+    against: str | None = None,
+    judge: str | None = None,
+) -> tuple[list[Path], list[str]]:
+    """Writes n samples, or of those the ones that a search made a model mistake; gives the files, and what to say.
+
+    InputError for what cannot be drawn or written, before anything is. Where nothing was found no file is written.
+    """
+    if judge is not None and against is None:
+        raise InputError(f"--judge {judge} judges what is found --against a model, and none is named.")
     if n < 1:
         raise InputError(f"--n is {n}; at least one sample is needed.")
     if not 0 <= seed < 2**32:
@@ -42,12 +50,19 @@ def draw(
             f"{folder} makes vectors {list(run.shape)}, of which there is no picture. Name --npz FILE.npz."
         )
     run.generator.to(device_named(device))
-    x, labels = sample(run, n, labels_of(run, n, _class(folder, run, label)), seed)
+    labels, told = labels_of(run, n, _class(folder, run, label)), []
+    if against is None:
+        x, labels = sample(run, n, labels, seed)
+    else:
+        found = search(run, n, labels, seed, against, judge)
+        x, labels, told = found.x, found.labels, found.told
+        if not len(x):
+            return [], told
     if picture is not None:
-        write(picture, figures.png_file(figures.sheet(figures.shown(x.numpy()), _columns(n))))
+        write(picture, figures.png_file(figures.sheet(figures.shown(x.numpy()), _columns(len(x)))))
     if npz is not None:
         write(npz, _archive(x.numpy(), labels))
-    return files
+    return files, told
 
 
 def _columns(n: int) -> int:
