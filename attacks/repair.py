@@ -1,4 +1,4 @@
-"""From a perturbation found between the levels to one on the grid, as small and inside the ball: rounding, and repair."""
+"""From a perturbation found between the levels to one on the grid: rounding inside the ball, and repair."""
 
 from dataclasses import dataclass
 
@@ -148,7 +148,7 @@ def _allowed(rows: Rows) -> Tensor:
 
 
 def _box(rows: Rows) -> tuple[Tensor, Tensor]:
-    """[b, d] each: the least and the most whole levels that a coordinate may move, as the bounds and the mask have it."""
+    """[b, d] each: the least and the most whole levels that a coordinate may move within bounds and mask."""
     levels = rows.threat.levels or 1
     x = rows.x.flatten(1) * levels
     low, high = rows.threat.low * levels, rows.threat.high * levels

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from reports import cli_train
+from reports import cli_dataset, cli_train
+from reports.terminal import STOPPED, Bar, Stopped, note
 
 # PyTorch takes seconds to import: only where it is needed, so that --help is quick and Ctrl-C is caught.
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ BASELINES = ["uniform_noise", "gaussian_noise"]
 ATTACKS = ["fgsm", "pgd", "apgd", "square:queries=500", "verdict", *BASELINES]
 OUT = Path("advgan-audit")
 LOOKED_AT = 256  # examples that the doctor reads
-STOPPED = 130  # the status after Ctrl-C
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -36,13 +36,14 @@ class Effort(StrEnum):
 
 app = typer.Typer(
     name="advgan",
-    help="Audit the adversarial robustness of PyTorch classifiers, and train generators.",
+    help="Audit the adversarial robustness of PyTorch classifiers, make adversarial data sets, and train generators.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(cli_dataset.dataset, name="dataset")
 app.add_typer(cli_train.train, name="train")
 app.command()(cli_train.sample)
 
@@ -234,8 +235,8 @@ def audit(
     models, spelled = _models(specs, weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
     if examples is not None and examples > len(found):
-        _note(f"{spec} has {len(found)} examples, fewer than the {examples} asked for: all of them are audited.")
-    with _Bar() as bar:
+        note(f"{spec} has {len(found)} examples, fewer than the {examples} asked for: all of them are audited.")
+    with Bar() as bar:
         done = run_audit(
             models, found, threats, asked or _attacks_for(found.shape, threats), out,
             examples=examples, seed=seed, device=device, batch_size=batch_size or _batch_for(found.shape),
@@ -337,8 +338,8 @@ def main(arguments: "list[str] | None" = None) -> NoReturn:
     except KeyboardInterrupt:
         _leave("stopped; nothing was written.", STOPPED)
     except SystemExit as ended:  # typer makes one of a Ctrl-C, too
-        if ended.code == STOPPED and not isinstance(ended, cli_train.Stopped):
-            _note("stopped; nothing was written.")
+        if ended.code == STOPPED and not isinstance(ended, Stopped):
+            note("stopped; nothing was written.")
         raise
     except ValueError as error:
         from attacks.errors import InputError
@@ -401,7 +402,7 @@ def _attacks_for(shape: tuple[int, ...], threats: list[str]) -> list[str]:
     unfit = {text: not norms <= set(card.norms) or (card.images and len(shape) != 3) for text, card in cards.items()}
     left_out = [text for text in ATTACKS if unfit[text]]
     if left_out:
-        _note(f"{' and '.join(left_out)} left out, not made for such inputs or threats: {', '.join(threats)}.")
+        note(f"{' and '.join(left_out)} left out, not made for such inputs or threats: {', '.join(threats)}.")
     return [text for text in ATTACKS if text not in left_out]
 
 
@@ -437,34 +438,8 @@ def _gate(done: "Audit", fail_under: float | None) -> None:
     )
     share, robust, n, where = worst
     if share < fail_under:
-        _note(f"robust accuracy is {share:.4f} ({robust} of {n}; {where}), below --fail-under {fail_under:g}.")
+        note(f"robust accuracy is {share:.4f} ({robust} of {n}; {where}), below --fail-under {fail_under:g}.")
         raise typer.Exit(1)
-
-
-class _Bar:
-    """A progress bar on the standard error, gone when the work is done."""
-
-    def __enter__(self) -> "_Bar":
-        from rich import progress
-        from rich.console import Console
-
-        columns = (
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.TaskProgressColumn(),
-            progress.TimeRemainingColumn(),
-        )
-        console = Console(stderr=True)
-        self.bar = progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.bar.add_task("starting", total=None)
-        self.bar.start()
-        return self
-
-    def show(self, done: int, total: int, doing: str) -> None:
-        self.bar.update(self.task, completed=done, total=total, description=doing)
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
 
 
 def _print(audit: "Audit") -> None:
@@ -475,12 +450,8 @@ def _print(audit: "Audit") -> None:
     Console().print(text.table(audit))
 
 
-def _note(text: str) -> None:
-    print(f"advgan: {text}", file=sys.stderr)
-
-
 def _leave(text: str, status: int) -> NoReturn:
-    _note(text)
+    note(text)
     sys.exit(status)
 
 

@@ -1,27 +1,19 @@
 """The commands `advgan train gan` and `advgan sample`: what can be typed, and what is told on the terminal."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reports.terminal import Stopped
+
 if TYPE_CHECKING:
     from reports.training.saved import SavedRun
 
 OUT = Path("advgan-run")
-STOPPED = 130  # the status after Ctrl-C
 WHAT, HOW, RESULT = "What is learnt", "How", "What comes of it"
 
 train = typer.Typer(help="Train a generator.", no_args_is_help=True)
-
-
-class Stopped(SystemExit):
-    """Ctrl-C, after which something was kept: the message has said what."""
-
-    def __init__(self, text: str):
-        print(f"advgan: {text}", file=sys.stderr)
-        super().__init__(STOPPED)
 
 
 @train.callback()

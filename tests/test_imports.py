@@ -20,7 +20,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.victim"},
     {"attacks.card", "attacks.checks", "attacks.trace"},
     {"attacks.loop", "attacks.preflight", "attacks.doubts"},
-    {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial"},
+    {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial", "attacks.repair"},
     {"attacks.combine"},
     {"attacks.autoattack", "attacks.verdict"},
     {"attacks.catalog"},
@@ -36,7 +36,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan.table"},
     {"advgan.fit", "advgan.sample"},
     {"advgan"},
-    {"reports.words", "reports.answers", "reports.zoo"},
+    {"reports.words", "reports.answers", "reports.zoo", "reports.terminal"},
     {"reports.sources"},
     {"reports.options"},
     {"reports.summary", "reports.reproduce"},
@@ -47,8 +47,8 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.record"},  # the last page of a record is the report itself
     {"reports.gallery"},
     {"reports.audit"},
-    {"reports.training"},
-    {"reports.cli_train"},
+    {"reports.training", "reports.dataset"},
+    {"reports.cli_train", "reports.cli_dataset"},
     {"reports.cli"},
     {"reports"},
 ]

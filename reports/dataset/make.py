@@ -1,0 +1,374 @@
+"""How is a data set made, shard by shard, so that a run that was stopped goes on and ends with the same bytes?
+
+A finished shard leaves a receipt in .progress, written after its files; what has none is made anew. manifest.json comes
+last, and .progress goes.
+"""
+
+import contextlib
+import errno
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from advgan.checkpoint import refuse_differences, write, write_json
+from attacks import Goal, Victim
+from attacks.errors import InputError
+from reports.answers import Answers, clean_logits
+from reports.audit import device_named, placed, threads
+from reports.dataset import card, seen
+from reports.dataset.asked import LEVELS, Asked, Run
+from reports.dataset.codec import decoded, encoded, whole_levels
+from reports.dataset.counts import Counts, counted
+from reports.dataset.manifest import FILE, FORMAT, TIMINGS, Manifest, layout_told, sha256
+from reports.dataset.search import Found, aims, search
+from reports.dataset.shards import Layout, Shard, blank, files_of, metadata, read_rows, read_shard, write_shard
+from reports.provenance import DataHash, state_hash, versions
+from reports.sources.dataset import Batch, Dataset
+
+PROGRESS = ".progress"
+CONFIGURATION = "configuration.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Progress = Callable[[int, int, str], None]  # (done, of how many, what is being done)
+
+
+def make(
+    name: str,
+    model: nn.Module,
+    data: Dataset,
+    asked: Asked,
+    out: Path | str,
+    *,
+    examples: int | None = None,
+    device: str = "cpu",
+    licence: str = "not stated",
+    progress: Progress | None = None,
+    configuration: dict[str, Any] | None = None,
+) -> Manifest:
+    """Attack the first `examples` of the data and write them to `out`, or go on where that was stopped.
+
+    name: of the model, which gives logits [b, K] for inputs within [0, 1]; it is left as it was.
+    progress: called with (done, of how many, what is being done).
+    configuration: more for the manifest to say, such as the texts that model and data were named by.
+    A set that is there already, whole and made as asked, is left as it is.
+
+    Raises InputError where the input cannot be used, and where the folder holds something else or was begun otherwise;
+    shards that are finished stay, and the same call goes on after them.
+    """
+    folder, place = Path(out), device_named(device)
+    count = min(examples or len(data), len(data))
+    first = next(data.batches(min(count, asked.shard), asked.shard))
+    asked = asked.settled(data.shape, on_grid(first.x))
+    with placed({name: model}, place), threads(data.shape), _explained(folder):
+        logits = clean_logits(name, Victim(model), first.x[:1].to(place), first.labels[:1].to(place), asked.seed)
+        classes = [*data.classes, *(str(k) for k in range(len(data.classes), logits.shape[1]))]
+        names = {(run.threat, run.attack): run.name for run in asked.runs}
+        layout = Layout(asked.format, str(asked.encoding), data.shape, classes, names, asked.pairs)
+        told = {
+            "model": name,
+            "data": data.name,
+            "examples": examples,
+            **asked.described(),
+            "licence": licence,
+            "device": device,
+            **(configuration or {}),
+        }
+        fixed = {
+            "configuration": told,
+            "versions": versions(),
+            "model": {
+                "name": name,
+                "sha256": state_hash(model),
+                "parameters": sum(p.numel() for p in model.parameters()),
+            },
+        }
+        if _is_whole(folder, fixed):
+            return Manifest.load(folder)
+        _begin(folder, fixed)
+        job = _Job(folder, layout, asked, name, Victim(model), place, count, progress)
+        job.go(data)
+        return job.finish(fixed, data, licence)
+
+
+def on_grid(x: Tensor) -> bool:
+    """Whether every input is 8-bit, k / 255 in float32."""
+    return bool((x * LEVELS - (x * LEVELS).round()).abs().max() < 1e-3)
+
+
+@dataclass
+class _Job:
+    folder: Path
+    layout: Layout
+    asked: Asked
+    name: str
+    victim: Victim
+    place: torch.device
+    count: int  # examples
+    progress: Progress | None
+    done: int = 0  # examples, times runs
+
+    @property
+    def shards(self) -> int:
+        return -(-self.count // self.asked.shard)
+
+    def go(self, data: Dataset) -> None:
+        self.hash, each = DataHash(), len(self.asked.runs)
+        for number, batch in enumerate(data.batches(self.count, self.asked.shard)):
+            self.hash.add(batch)
+            if self._kept(number, batch):
+                self.done += each * len(batch.x)
+                self._tell(f"shard {number + 1} of {self.shards} is there")
+                continue
+            start = time.perf_counter()
+            shard, told = self._made(batch)
+            rows, files = self._written(number, shard, batch)
+            for name, part in self._by_run(rows):
+                told[name]["unverified"] = int((~part.verified).sum())
+            receipt = {
+                "data": _hash_of(batch),
+                "rows": len(rows),
+                "counts": told,
+                "files": {name: sha256(self.folder / name) for name in files},
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+            write_json(self._receipt(number), receipt)
+
+    def _kept(self, number: int, batch: Batch) -> bool:
+        """Whether the shard was finished before; one whose files have changed since is made anew."""
+        receipt = self._read_receipt(number)
+        if receipt is None:
+            return False
+        if receipt["data"] != _hash_of(batch):
+            raise InputError(
+                f"{self.folder} was begun with other data: shard {number} saw other examples under the same name. "
+                "Name another --out, or bring the data back."
+            )
+        return all(_has(self.folder / name, hash_) for name, hash_ in receipt["files"].items())
+
+    def _made(self, batch: Batch) -> tuple[Shard, dict[str, dict[str, int]]]:
+        """All runs on the examples of a shard; and each run's counts."""
+        on = Batch(*(tensor.to(self.place) for tensor in batch))
+        if self.asked.levels and not on_grid(batch.x):
+            raise InputError(
+                f"Some inputs from example {int(batch.ids[0])} on are not 8-bit (each k / 255), the first are. "
+                "Take --format npz --encoding float32."
+            )
+        logits = torch.cat([self._logits(on, at) for at in range(0, len(on.x), self.asked.batch_size)])
+        clean = Answers.of(logits, on.labels).prediction.cpu()
+        goal, can = aims(self.asked, on, logits)
+        at = can.nonzero().squeeze(1)
+        goal, on, batch = goal.keep(at), Batch(*(tensor[at] for tensor in on)), Batch(*(t[at.cpu()] for t in batch))
+        pieces, told = [], {}
+        for run in self.asked.runs:
+            what = f"{run.attack}, {run.threat}"
+            self._tell(what)
+            found = search(run, self.asked, self.victim, on, goal, lambda n, what=what: self._tell(what, n))
+            piece = self._piece(run, batch, clean[at.cpu()], goal, found)
+            kept = self._kept_rows(piece.rows)
+            told[run.name] = counted(piece.rows, kept) | {"found": int((found.fooled & ~found.already).sum())}
+            pieces.append(_rows_of(piece, np.flatnonzero(kept)))
+            self._tell(what, int((~can).sum()))
+        return _joined(pieces), told
+
+    def _logits(self, on: Batch, first: int) -> Tensor:
+        part = slice(first, first + self.asked.batch_size)
+        return clean_logits(self.name, self.victim, on.x[part], on.labels[part], self.asked.seed)
+
+    def _piece(self, run: Run, batch: Batch, clean: Tensor, goal: Goal, found: Found) -> Shard:
+        """One run's rows, as the inputs will be read from their files."""
+        rows = blank(len(batch.x))
+        rows["id"], rows["label"], rows["clean_prediction"] = batch.ids.numpy(), batch.labels.numpy(), clean.numpy()
+        rows["threat"], rows["attack"] = run.threat, run.attack
+        rows["target"] = goal.labels.cpu().numpy() if goal.targeted else -1
+        for name in ("mended", "queries", "backwards"):
+            rows[name] = getattr(found, name).cpu().numpy()
+        already, fooled, lost = (each.cpu().numpy() for each in (found.already, found.fooled, found.lost))
+        x = self._stored(found.x_adv.cpu().numpy())
+        said = self._look(self._decoded(x), rows, batch.x, run)
+        rows["outcome"] = np.select(
+            [already, fooled & said.reached, fooled | lost], ["already", "fooled", "lost"], "stands"
+        )
+        for name in ("prediction", "margin", "size", "inside"):
+            rows[name] = getattr(said, name)
+        rows["verified"] = seen.borne_out(rows, said)
+        return Shard(rows, x, self._stored(batch.x.numpy()) if self.asked.pairs else None)
+
+    def _stored(self, x: np.ndarray) -> np.ndarray:
+        return whole_levels(x) if self.asked.levels else x.astype(np.float32)
+
+    def _decoded(self, x: np.ndarray) -> np.ndarray:
+        """What a lossy file gives back of x; x itself where files lose nothing."""
+        if self.layout.encoding != "jpeg":
+            return x
+        return np.stack([decoded(encoded(one, "jpeg"), self.layout.shape, "an image just written") for one in x])
+
+    def _look(self, x: np.ndarray, rows: pd.DataFrame, clean: Tensor, run: Run) -> seen.Seen:
+        levels = self.asked.levels
+        return seen.look(self.victim, x, rows, clean, run.model, levels, self.place, self.asked.seed)
+
+    def _kept_rows(self, rows: pd.DataFrame) -> np.ndarray:
+        return (rows.outcome == "fooled").to_numpy() if self.asked.successes else np.ones(len(rows), bool)
+
+    def _written(self, number: int, shard: Shard, batch: Batch) -> tuple[pd.DataFrame, list[str]]:
+        """The rows on disk, verified by reading their files back and showing them to the model; and the files."""
+        files = write_shard(self.folder, number, shard, self.layout)
+        back = read_shard(self.folder, number, self.layout)
+        clean = batch.x[torch.tensor(back.rows.id.to_numpy() - int(batch.ids[0]))]
+        true = np.zeros(len(back.rows), bool)
+        for run in self.asked.runs:
+            at = np.flatnonzero((back.rows.threat == run.threat) & (back.rows.attack == run.attack))
+            part = back.rows.iloc[at]
+            true[at] = seen.borne_out(part, self._look(back.x[at], part, clean[at], run))
+        rows = shard.rows.assign(verified=true)
+        if not rows.equals(back.rows):
+            files = write_shard(self.folder, number, Shard(rows, shard.x, shard.clean), self.layout)
+        if not rows.equals(read_shard(self.folder, number, self.layout).rows):
+            raise InputError(f"{self.folder / files_of(number, self.layout)} does not hold what was written to it.")
+        return rows, files
+
+    def _by_run(self, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+        for run in self.asked.runs:
+            yield run.name, rows.loc[(rows.threat == run.threat) & (rows.attack == run.attack)]
+
+    def finish(self, fixed: dict[str, Any], data: Dataset, licence: str) -> Manifest:
+        """Everything that is said of the set as a whole; manifest.json last."""
+        receipts = [self._read_receipt(number) or {} for number in range(self.shards)]
+        counts = Counts()
+        for number, receipt in enumerate(receipts):
+            for name, rows in self._by_run(read_rows(self.folder, number, self.layout)):
+                counts.add(name, rows, receipt["counts"][name])
+        files = {name: hash_ for receipt in receipts for name, hash_ in receipt["files"].items()}
+        about = {
+            "format": FORMAT,
+            **fixed,
+            "data": {
+                "name": data.name,
+                "examples": self.count,
+                "shape": list(data.shape),
+                "classes": self.layout.classes,
+                "sha256": self.hash.hexdigest(),
+                "licence": licence,
+            },
+            "runs": [
+                {"name": run.name, "threat": run.threat, "attack": run.attack, **counts.of(run.name)}
+                for run in self.asked.runs
+            ],
+            "layout": layout_told(self.layout),
+            "shards": [receipt["rows"] for receipt in receipts],
+        }
+        files |= self._whole_set(about, data)
+        write_json(self.folder / TIMINGS, {"seconds": [receipt["seconds"] for receipt in receipts]})
+        write_json(self.folder / FILE, about | {"files": dict(sorted(files.items()))})
+        shutil.rmtree(self.folder / PROGRESS)
+        return Manifest.load(self.folder)
+
+    def _whole_set(self, about: dict[str, Any], data: Dataset) -> dict[str, str]:
+        """The files that tell of the whole set: their hashes."""
+        names = ["README.md"]
+        if self.layout.format == "imagefolder":
+            names.append("images/metadata.csv")
+            write(self.folder / names[-1], b"".join(metadata(self.folder, self.shards, self.layout)))
+        sheet = card.contact_sheet(self.folder, self.shards, self.layout, data)
+        if sheet is not None:
+            names.append(card.SHEET)
+            write(self.folder / card.SHEET, sheet)
+        write(self.folder / "README.md", card.card(about, sheet is not None).encode())
+        return {name: sha256(self.folder / name) for name in names}
+
+    def _receipt(self, number: int) -> Path:
+        return self.folder / PROGRESS / f"shard-{number:05d}.json"
+
+    def _read_receipt(self, number: int) -> dict[str, Any] | None:
+        path = self._receipt(number)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def _tell(self, what: str, more: int = 0) -> None:
+        self.done += more
+        if self.progress is not None:
+            self.progress(self.done, self.count * len(self.asked.runs), what)
+
+
+def check_folder(folder: Path) -> None:
+    """InputError where there is something that is neither a data set nor the beginning of one."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file. Name a folder for the data set.")
+    ours = (folder / FILE).is_file() or (folder / PROGRESS / CONFIGURATION).is_file()
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise InputError(f"{folder} is not empty, and what it holds is no data set of ours. Name another --out.")
+
+
+def _is_whole(folder: Path, fixed: dict[str, Any]) -> bool:
+    """Whether the set is there already; InputError where it, or what was begun there, is another one."""
+    check_folder(folder)
+    if (folder / FILE).is_file():
+        about = Manifest.load(folder).about
+        refuse_differences({name: about[name] for name in fixed}, _plain(fixed), folder)
+        return True
+    begun = folder / PROGRESS / CONFIGURATION
+    if begun.is_file():
+        refuse_differences(json.loads(begun.read_text(encoding="utf-8")), _plain(fixed), folder)
+    return False
+
+
+def _begin(folder: Path, fixed: dict[str, Any]) -> None:
+    try:
+        write_json(folder / PROGRESS / CONFIGURATION, fixed)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise InputError(f"{folder} cannot be written ({error.strerror}). Name another --out.") from error
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """What is finished stays, whatever happens; of a set without a finished shard nothing is left behind."""
+    before = {path for path in (folder, *folder.parents) if path.exists()}
+    try:
+        yield
+    except BaseException as error:
+        kept = len(list((folder / PROGRESS).glob("shard-*.json")))
+        if kept == 0 and folder not in before:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise InputError(
+                f"The disk is full: {folder} could not be written whole. {kept} finished shards are kept. "
+                "Free some space and run the same command again, which goes on after them."
+            ) from error
+        raise
+
+
+def _has(path: Path, hash_: str) -> bool:
+    return path.is_file() and sha256(path) == hash_
+
+
+def _hash_of(batch: Batch) -> str:
+    hash_ = DataHash()
+    hash_.add(batch)
+    return hash_.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _rows_of(shard: Shard, at: np.ndarray) -> Shard:
+    clean = None if shard.clean is None else shard.clean[at]
+    return Shard(shard.rows.iloc[at].reset_index(drop=True), shard.x[at], clean)
+
+
+def _joined(pieces: list[Shard]) -> Shard:
+    """The rows of several runs, example by example."""
+    rows = pd.concat([piece.rows for piece in pieces], ignore_index=True)
+    order = np.argsort(rows.id.to_numpy(), kind="stable")
+    clean = None if pieces[0].clean is None else np.concatenate([p.clean for p in pieces if p.clean is not None])
+    whole = Shard(rows, np.concatenate([piece.x for piece in pieces]), clean)
+    return _rows_of(whole, order)
