@@ -63,9 +63,10 @@ def _first_fooled(folder: Path, shards: int, layout: Layout) -> tuple[pd.DataFra
     for number in range(shards):
         shard = read_shard(folder, number, layout)
         fooled = shard.rows[shard.rows.outcome == "fooled"]
-        for _, those in fooled.groupby("id", sort=True):
-            turn = next(runs)
-            mine = those[(those.threat == turn[0]) & (those.attack == turn[1])]
+        for id_ in fooled.id.unique():
+            threat, attack = next(runs)
+            those = fooled.loc[fooled.id == id_]
+            mine = those.loc[(those.threat == threat) & (those.attack == attack)]
             at = int((mine if len(mine) else those).index[0])
             rows.append(shard.rows.loc[at])
             images.append(shard.x[at])

@@ -36,7 +36,7 @@ COLUMNS: dict[str, Any] = {
     "backwards": "int64",
     "verified": "bool",
 }
-FOLDERS = {"parquet": "data", "npz": "data", "webdataset": "data", "imagefolder": "images"}
+EXACTLY: Any = {"size": "str", "margin": "str"}  # of a CSV file: Python reads back the float that it wrote, pandas may not
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_rows(folder: Path, number: int, layout: Layout) -> pd.DataFrame:
         if layout.format == "parquet":
             return _typed(pd.read_parquet(path, columns=list(COLUMNS)))
         if layout.format == "imagefolder":
-            return _typed(pd.read_csv(path, keep_default_na=False, float_precision="round_trip"))
+            return _typed(pd.read_csv(path, keep_default_na=False, dtype=EXACTLY))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read ({error}). Make the set again.") from error
     return read_shard(folder, number, layout).rows
@@ -253,7 +253,7 @@ def _clean_name(name: str) -> str:
 
 
 def _read_images(path: Path, layout: Layout) -> Shard:
-    frame, root = pd.read_csv(path, keep_default_na=False, float_precision="round_trip"), path.parent.parent
+    frame, root = pd.read_csv(path, keep_default_na=False, dtype=EXACTLY), path.parent.parent
 
     def image(name: str) -> np.ndarray:
         file = root / name
