@@ -9,7 +9,7 @@ from . import losses
 from .card import Card
 from .errors import InputError
 from .loop import Search
-from .norms import TINY
+from .norms import TINY, row_norm, row_sum
 from .rows import Rows
 from .victim import Access, Answer, decision, gradient
 
@@ -31,7 +31,8 @@ class Repair:
         the boundary (in L2 the rounding of a multiple of the gradient, cut to a level), or, where none within the ball
         is beyond it, the one that comes nearest. A row that is fooled goes on in a ball that its best point is just
         outside of; so with until="smallest" the perturbation shrinks.
-    access: below GRADIENT, the perturbation is stretched along itself instead, within the ball.
+    access: below GRADIENT, the perturbation is only stretched along itself, within the ball; at GRADIENT that is the
+        last resort.
 
     Needs a threat with levels.
     """
@@ -49,10 +50,12 @@ class Repair:
         if levels is None:
             raise InputError("Repair works on a grid, and the threat has none: give ThreatModel(..., levels=255).")
         rows.wanted = ((self.found[rows.index] - rows.x) * levels).flatten(1)
-        if self.access < Access.GRADIENT:
-            for stretch in STRETCHES:
-                yield decision(_shown(rows, rounded(rows, rows.wanted * stretch)))
-            return
+        if self.access == Access.GRADIENT:
+            yield from self._descend(rows)
+        for stretch in STRETCHES:
+            yield decision(_shown(rows, rounded(rows, rows.wanted * stretch)))
+
+    def _descend(self, rows: Rows) -> Search:
         rows.moved = rounded(rows, rows.wanted)
         rows.best = torch.full_like(rows.threat.eps, torch.inf)
         rows.box = _cost(rows, rows.moved)
@@ -60,9 +63,10 @@ class Repair:
         rows.slope = torch.zeros_like(rows.moved)
         for step in range(self.steps + 1):
             answer = yield gradient(_shown(rows, rows.moved), losses.margin)
+            rows.best = torch.where(answer.fooled, torch.minimum(rows.best, _cost(rows, rows.moved)), rows.best)
             if step < self.steps:
-                rows.best = torch.where(answer.fooled, torch.minimum(rows.best, _cost(rows, rows.moved)), rows.best)
                 rows.moved = _next(rows, answer)
+        rows.let_go(rows.best.isfinite())
 
 
 def rounded(rows: Rows, wanted: Tensor) -> Tensor:
@@ -87,36 +91,39 @@ def _next(rows: Rows, answer: Answer) -> Tensor:
     hair = HAIR * answer.logits.abs().amax(1).to(margin.dtype)
     rows.push = torch.where(answer.fooled, 1.0, rows.push * GROWTH)
     need = torch.where(answer.fooled, -SPARE * margin, rows.push * (margin.clamp_max(0).abs() + hair)).to(grad.dtype)
-    size = grad.norm(dim=1, keepdim=True).clamp_min(TINY)
-    rows.slope = rows.slope * MEMORY + grad / size * (1 - MEMORY)
-    slope = rows.slope
+    rows.slope = rows.slope * MEMORY + grad / row_norm(grad).clamp_min(TINY)[:, None] * (1 - MEMORY)
     allowed = torch.minimum(_allowed(rows), rows.best - 1)
     rows.box = torch.minimum(rows.box, allowed)
-    least = 1 / slope.abs().amax(1).clamp_min(TINY)
-    short, long = (torch.log2(least) - 12).double(), (torch.log2(least) + 30).double()
-
-    def beyond(exponent: Tensor) -> tuple[Tensor, Tensor]:
-        moved = _towards(rows, slope, (2**exponent).to(slope.dtype))
-        return moved, _cost(rows, moved) > allowed
-
-    def gains(moved: Tensor) -> Tensor:
-        return (grad * (moved - rows.moved)).sum(1)
-
-    for _ in range(HALVINGS):
-        middle = (short + long) / 2
-        moved, outside = beyond(middle)
-        far = outside | (gains(moved) >= need)
-        long, short = torch.where(far, middle, long), torch.where(far, short, middle)
-    moved, outside = beyond(long)
-    inner, _ = beyond(short)
-    moved = torch.where(outside[:, None], inner, moved)
-    rows.box = torch.where((gains(moved) < need) & (rows.box < allowed), rows.box + 1, rows.box)
+    moved = _smallest(rows, grad, need, allowed)
+    short = row_sum(grad * (moved - rows.moved)) < need
+    rows.box = torch.where(short & (rows.box < allowed), rows.box + 1, rows.box)
     return moved
 
 
-def _towards(rows: Rows, grad: Tensor, multiplier: Tensor) -> Tensor:
-    """[b, d]: what gains most for its size, at so much gain per size, of the points a level or less from rows.moved."""
-    name, pull = rows.threat.norm.name, grad * multiplier[:, None]
+def _smallest(rows: Rows, grad: Tensor, need: Tensor, allowed: Tensor) -> Tensor:
+    """[b, d]: of the points that are near, the smallest that gains what is needed [b]; where none may, the best.
+
+    Gain and cost both rise with the multiplier of the slope, so it is bracketed between two neighbours: `much` gains
+    enough or costs too much, `little` does neither.
+    """
+    unit = -torch.log2(rows.slope.abs().amax(1).clamp_min(TINY)).double()
+    little, much = unit - 12, unit + 30
+    for _ in range(HALVINGS):
+        middle = (little + much) / 2
+        moved = _towards(rows, middle)
+        far = (_cost(rows, moved) > allowed) | (row_sum(grad * (moved - rows.moved)) >= need)
+        little, much = torch.where(far, little, middle), torch.where(far, middle, much)
+    moved = _towards(rows, much)
+    return torch.where((_cost(rows, moved) > allowed)[:, None], _towards(rows, little), moved)
+
+
+def _towards(rows: Rows, exponent: Tensor) -> Tensor:
+    """[b, d]: of the points a level or less from rows.moved the one that gains most for its size.
+
+    exponent: [b] float64; 2 to it is the gain along rows.slope that a level of size is worth.
+    """
+    grad = rows.slope
+    name, pull = rows.threat.norm.name, grad * (2**exponent).to(grad.dtype)[:, None]
     if name == "l2":  # the least of d^2 - 2 pull d over whole d
         to = pull.round()
     elif name == "linf":

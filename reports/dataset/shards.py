@@ -36,7 +36,7 @@ COLUMNS: dict[str, Any] = {
     "backwards": "int64",
     "verified": "bool",
 }
-EXACTLY: Any = {"size": "str", "margin": "str"}  # of a CSV file: Python reads back the float that it wrote, pandas may not
+EXACTLY: Any = {"size": "str", "margin": "str"}  # of a CSV file: Python reads back the float it wrote
 
 
 @dataclass(frozen=True)

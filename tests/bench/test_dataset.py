@@ -1,6 +1,6 @@
 """What is lost when adversarial examples are put on the 8-bit grid: beside plain rounding, beside searching there.
 
-    python -m pytest tests/bench/test_dataset.py --threads 1
+python -m pytest tests/bench/test_dataset.py --threads 1
 """
 
 from dataclasses import dataclass, replace
@@ -69,11 +69,11 @@ def ran(name: str, path: Path, text: str, threat: str, examples: int) -> Ran:
     found, x, labels, ids = found.keep(at), batch.x[at], batch.labels[at], batch.ids[at]
     access = attacks.card_of(attack).access
 
-    def repaired(steps: int) -> attacks.Result:
-        return attacks.run(Repair(found.x_adv, access, steps), model, x, labels, on_grid, until=until)
+    def on_the_grid(**budget: int) -> attacks.Result:
+        return attacks.run(Repair(found.x_adv, access), model, x, labels, on_grid, until=until, **budget)
 
     direct = attacks.run(attack, model, x, labels, on_grid, batch_size=100, ids=ids)
-    return Ran(model, x, labels, found, repaired(0), repaired(Repair.steps), direct)
+    return Ran(model, x, labels, found, on_the_grid(max_queries=2), on_the_grid(), direct)
 
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="peer: the folder of outside models and data is not here")
@@ -133,7 +133,7 @@ def test_the_smallest_perturbations_all_stay_and_hardly_grow(name, path, text, t
 
 
 def bound(r: Ran) -> Tensor:
-    """[n]: the L2 size of the smallest whole-level perturbation that gains what the smallest one between the levels does.
+    """[n]: the L2 size of the smallest whole-level perturbation that gains what the one between the levels does.
 
     With the margin linearised there: of all whole d with grad . d >= grad . delta, the one of least L2 norm is
     round(m grad) for the least such m, up to the last coordinates that share it.
@@ -151,5 +151,3 @@ def bound(r: Ran) -> Tensor:
         gains = (grad * (grad * middle[:, None]).round()).sum(1) >= need
         short, enough = torch.where(gains, short, middle), torch.where(gains, middle, enough)
     return (grad * enough[:, None]).round().norm(dim=1) / 255
-
-
