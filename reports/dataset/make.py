@@ -30,7 +30,7 @@ from reports.dataset.codec import decoded, encoded, whole_levels
 from reports.dataset.counts import Counts, counted
 from reports.dataset.manifest import FILE, FORMAT, TIMINGS, Manifest, layout_told, sha256
 from reports.dataset.search import Found, aims, search
-from reports.dataset.shards import Layout, Shard, blank, files_of, metadata, read_rows, read_shard, write_shard
+from reports.dataset.shards import Layout, Shard, blank, files_of, metadata, read_rows, read_shard, typed, write_shard
 from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
 
@@ -200,14 +200,14 @@ class _Job:
         for name in ("prediction", "margin", "size", "inside"):
             rows[name] = getattr(said, name)
         rows["verified"] = seen.borne_out(rows, said)
-        return Shard(rows, x, self._stored(batch.x.numpy()) if self.asked.pairs else None)
+        return Shard(typed(rows), x, self._stored(batch.x.numpy()) if self.asked.pairs else None)
 
     def _stored(self, x: np.ndarray) -> np.ndarray:
         return whole_levels(x) if self.asked.levels else x.astype(np.float32)
 
     def _decoded(self, x: np.ndarray) -> np.ndarray:
         """What a lossy file gives back of x; x itself where files lose nothing."""
-        if self.layout.encoding != "jpeg":
+        if self.layout.encoding != "jpeg" or len(x) == 0:
             return x
         return np.stack([decoded(encoded(one, "jpeg"), self.layout.shape, "an image just written") for one in x])
 

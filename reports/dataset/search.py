@@ -28,6 +28,11 @@ class Found:
     queries: Tensor  # [b] int64, those of the repair included
     backwards: Tensor  # [b] int64
 
+    @classmethod
+    def nothing(cls, x: Tensor) -> "Found":
+        no, zero = torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(x), dtype=torch.int64)
+        return cls(x.clone(), *(no.to(x.device, copy=True) for _ in range(4)), zero.to(x.device), zero.to(x.device))
+
 
 def aims(asked: Asked, batch: Batch, logits: Tensor) -> tuple[Goal, Tensor]:
     """The goal, and which rows [b] bool it can be put to: a class cannot be aimed at from itself."""
@@ -51,7 +56,7 @@ def aims(asked: Asked, batch: Batch, logits: Tensor) -> tuple[Goal, Tensor]:
 
 def search(run: Run, asked: Asked, victim: Victim, batch: Batch, goal: Goal, tell: Callable[[int], None]) -> Found:
     """The best that the run finds for each row; tell: called with the number of rows that are done."""
-    parts = []
+    parts = [Found.nothing(batch.x[:0])]
     for first in range(0, len(batch.x), asked.batch_size):
         part = slice(first, first + asked.batch_size)
         piece = Batch(*(tensor[part] for tensor in batch))

@@ -98,9 +98,9 @@ def read_rows(folder: Path, number: int, layout: Layout) -> pd.DataFrame:
     path = folder / files_of(number, layout)
     try:
         if layout.format == "parquet":
-            return _typed(pd.read_parquet(path, columns=list(COLUMNS)))
+            return typed(pd.read_parquet(path, columns=list(COLUMNS)))
         if layout.format == "imagefolder":
-            return _typed(pd.read_csv(path, keep_default_na=False, dtype=EXACTLY))
+            return typed(pd.read_csv(path, keep_default_na=False, dtype=EXACTLY))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read ({error}). Make the set again.") from error
     return read_shard(folder, number, layout).rows
@@ -124,13 +124,15 @@ def class_folder(label: int, layout: Layout) -> str:
 
 
 def blank(n: int) -> pd.DataFrame:
+    """n rows that say nothing yet."""
     return pd.DataFrame(
-        {name: pd.Series([None] * n if kind == "str" else np.zeros(n, kind)) for name, kind in COLUMNS.items()}
+        {name: pd.Series(["" if kind == "str" else 0] * n, dtype=kind) for name, kind in COLUMNS.items()}
     )
 
 
-def _typed(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.loc[:, list(COLUMNS)].astype({name: kind for name, kind in COLUMNS.items() if kind != "str"})
+def typed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a set, in order and each of its type, whatever file they were read from."""
+    return rows.loc[:, list(COLUMNS)].astype(COLUMNS)
 
 
 # parquet
@@ -168,7 +170,7 @@ def _read_parquet(path: Path, layout: Layout) -> Shard:
         images.append(
             _stack([decoded(cell["bytes"], layout.shape, name) for cell, name in zip(cells, told, strict=True)], layout)
         )
-    rows = _typed(table.drop_columns(list(names)).to_pandas())
+    rows = typed(table.drop_columns(list(names)).to_pandas())
     return Shard(rows, images[0], images[1] if layout.pairs else None)
 
 
@@ -187,7 +189,7 @@ def _npz(number: int, shard: Shard, layout: Layout) -> list[tuple[str, bytes]]:
 def _read_npz(path: Path, layout: Layout) -> Shard:
     with np.load(path, allow_pickle=False) as arrays:
         rows = pd.DataFrame({name: arrays[name] for name in COLUMNS})
-        return Shard(_typed(rows), arrays["x"], arrays["clean"] if layout.pairs else None)
+        return Shard(typed(rows), arrays["x"], arrays["clean"] if layout.pairs else None)
 
 
 # webdataset
@@ -224,7 +226,7 @@ def _read_tar(path: Path, layout: Layout) -> Shard:
                 (clean if end.startswith(".clean") else images).append(
                     decoded(content, layout.shape, f"{path}: {member.name}")
                 )
-    frame = _typed(pd.DataFrame(rows)) if rows else blank(0)
+    frame = typed(pd.DataFrame(rows)) if rows else blank(0)
     return Shard(frame, _stack(images, layout), _stack(clean, layout) if layout.pairs else None)
 
 
@@ -264,7 +266,7 @@ def _read_images(path: Path, layout: Layout) -> Shard:
     names = frame.file_name.tolist()
     clean = [image(f"clean/{_clean_name(name)}") for name in names] if layout.pairs else []
     images = [image(f"images/{name}") for name in names]
-    return Shard(_typed(frame), _stack(images, layout), _stack(clean, layout) if layout.pairs else None)
+    return Shard(typed(frame), _stack(images, layout), _stack(clean, layout) if layout.pairs else None)
 
 
 def metadata(folder: Path, shards: int, layout: Layout) -> Iterator[bytes]:

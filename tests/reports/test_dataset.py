@@ -111,6 +111,20 @@ def test_only_successes_pairs_and_targets_are_what_was_asked(tmp_path: Path):
     assert manifest.about["runs"][0]["rows"] == len(rows)
 
 
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("options", [{"successes": True, "threats": ["linf:0.001"]}, {"target": "0"}])
+def test_a_shard_without_rows_is_a_shard(tmp_path: Path, format_: str, options: dict[str, Any]):
+    x, y = zoo.held_out()
+    data = from_arrays(x[:20], y[:20] * 0 if "target" in options else y[:20], name="few")
+    if "target" not in options:
+        data = from_arrays(x[:20], zoo.load()["digits_standard"](x[:20]).argmax(1).detach(), name="few")
+    manifest = made(tmp_path / "set", data, format=format_, pairs=True, **options)
+    assert manifest.about["shards"] == [0, 0]
+    assert manifest.about["runs"][0]["size"] == {}
+    assert len(reports.dataset.open(tmp_path / "set")) == 0
+    assert verify(tmp_path / "set", zoo.load()["digits_standard"], data).passed
+
+
 @pytest.mark.parametrize("target", ["random", "least-likely", "3"])
 def test_a_target_is_never_the_label_and_does_not_depend_on_the_shard(tmp_path: Path, target: str):
     found = []
