@@ -55,7 +55,9 @@ def test_every_objective_penalty_and_piece_of_theory_is_in_the_api_page():
 def test_every_option_of_the_command_is_in_the_api_page():
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     commands = {**commands, "train gan": commands["train"].commands["gan"]}
-    for name, known in {"audit": "--model", "doctor": "--model", "train gan": "--resume", "sample": "--class"}.items():
+    commands["dataset verify"] = commands["dataset"].commands["verify"]
+    known_of = {"audit": "--model", "doctor": "--model", "train gan": "--resume", "sample": "--class"}
+    for name, known in {**known_of, "dataset": "--pairs", "dataset verify": "--data"}.items():
         section = API.partition(f"### `advgan {name}")[2].partition("###")[0]
         params = [option for option in commands[name].params if option.param_type_name == "option"]
         options = [text for option in params for text in (*option.opts, *option.secondary_opts)]
@@ -124,7 +126,7 @@ def test_the_readme_opens_with_its_two_commands_and_ci_runs_the_second():
     assert tests in said
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/adversarial_training.md"])
 def test_every_file_that_a_page_names_is_there(page):
     named = re.findall(r"`((?:attacks|docs|examples|reports|tests)/[\w./]*|\.ci/run)`", (ROOT / page).read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
