@@ -28,19 +28,17 @@ FIXED = [
     ("resnet2b", CIFAR, "apgd", "linf:8/255", 300),
     ("resnet2b", CIFAR, "apgd", "l2:0.5", 300),
     ("resnet20", CIFAR, "square:queries=500", "linf:8/255", 100),
-    ("advertorch_adv", MNIST, "apgd", "linf:76/255", 1000),  # 0.3 is 76.5 levels, which no image can use
-    ("ddn_mnist", MNIST, "apgd", "l2:1.5", 1000),
+    ("advertorch_adv", MNIST, "apgd", "linf:76/255", 200),  # 0.3 is 76.5 levels, which no image can use
+    ("ddn_mnist", MNIST, "apgd", "l2:1.5", 200),
 ]
 SMALLEST = [
-    ("resnet20", CIFAR, "ddn", "l2:inf", 100),
-    ("resnet20", CIFAR, "fmn", "l2:inf", 100),
-    ("resnet32", CIFAR, "ddn", "l2:inf", 60),
-    ("resnet20", CIFAR, "fmn", "linf:inf", 60),
-    ("resnet2b", CIFAR, "ddn", "l2:inf", 100),
-    ("ddn_mnist", MNIST, "ddn", "l2:inf", 200),
-    ("ddn_mnist", MNIST, "fmn", "l2:inf", 200),
-    ("ddn_mnist", MNIST, "fmn", "linf:inf", 200),
-    ("advertorch_adv", MNIST, "fmn", "linf:inf", 200),
+    ("ddn_mnist", MNIST, "ddn", "l2:inf", 60),
+    ("ddn_mnist", MNIST, "fmn", "linf:inf", 60),
+    ("resnet20", CIFAR, "ddn", "l2:inf", 60),
+    ("resnet2b", CIFAR, "ddn", "l2:inf", 60),
+    ("resnet20", CIFAR, "fmn", "linf:inf", 40),
+    ("resnet32", CIFAR, "fmn", "l2:inf", 40),
+    ("advertorch_adv", MNIST, "fmn", "linf:inf", 60),
 ]
 
 
