@@ -163,8 +163,8 @@ def make(
     from reports.audit import device_named
     from reports.dataset import text
     from reports.dataset.asked import Asked
-    from reports.dataset.make import check_folder
     from reports.dataset.make import make as make_set
+    from reports.dataset.progress import check_folder
 
     spec = model or MODEL
     source = data or _digits_for(spec)
@@ -282,7 +282,9 @@ def _data(spec: str, image_size: int | None, root: Path | None) -> "Dataset":
 
 
 def _kept(folder: Path) -> str:
-    kept = len(list((folder / ".progress").glob("shard-*.json")))
+    from reports.dataset.progress import finished
+
+    kept = finished(folder)
     if not kept:
         return "stopped; nothing was written."
     return f"stopped; {kept} finished shards are kept in {folder}. The same command goes on after them."

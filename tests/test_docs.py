@@ -126,7 +126,10 @@ def test_the_readme_opens_with_its_two_commands_and_ci_runs_the_second():
     assert tests in said
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/adversarial_training.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/adversarial_training.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_is_there(page):
     named = re.findall(r"`((?:attacks|docs|examples|reports|tests)/[\w./]*|\.ci/run)`", (ROOT / page).read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []

@@ -1,16 +1,9 @@
-"""How is a data set made, shard by shard, so that a run that was stopped goes on and ends with the same bytes?
+"""How is a data set made, shard by shard, such that what is said of each row is true of the file that holds it?"""
 
-A finished shard leaves a receipt in .progress, written after its files; what has none is made anew. manifest.json comes
-last, and .progress goes.
-"""
-
-import contextlib
-import errno
-import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from advgan.checkpoint import refuse_differences, write, write_json
+from advgan.checkpoint import write, write_json
 from attacks import Goal, Victim
 from attacks.errors import InputError
 from reports.answers import Answers, clean_logits
@@ -29,14 +22,13 @@ from reports.dataset.asked import LEVELS, Asked, Run
 from reports.dataset.codec import decoded, encoded, whole_levels
 from reports.dataset.counts import Counts, counted
 from reports.dataset.manifest import FILE, FORMAT, TIMINGS, Manifest, layout_told, sha256
+from reports.dataset.progress import begin, end, has, is_whole, keeping_what_is_finished, read_receipt, write_receipt
 from reports.dataset.search import Found, aims, search
 from reports.dataset.shards import Layout, Shard, blank, files_of, metadata, read_rows, read_shard, typed, write_shard
 from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
 
-PROGRESS = ".progress"
-CONFIGURATION = "configuration.json"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITERS = ("pillow", "pyarrow")  # on which the bytes depend, too
 
 Progress = Callable[[int, int, str], None]  # (done, of how many, what is being done)
 
@@ -68,7 +60,7 @@ def make(
     count = min(examples or len(data), len(data))
     first = next(data.batches(min(count, asked.shard), asked.shard))
     asked = asked.settled(data.shape, on_grid(first.x))
-    with placed({name: model}, place), threads(data.shape), _explained(folder):
+    with placed({name: model}, place), threads(data.shape), keeping_what_is_finished(folder):
         logits = clean_logits(name, Victim(model), first.x[:1].to(place), first.labels[:1].to(place), asked.seed)
         classes = [*data.classes, *(str(k) for k in range(len(data.classes), logits.shape[1]))]
         names = {(run.threat, run.attack): run.name for run in asked.runs}
@@ -84,16 +76,16 @@ def make(
         }
         fixed = {
             "configuration": told,
-            "versions": versions(),
+            "versions": versions() | {name: version(name) for name in WRITERS},
             "model": {
                 "name": name,
                 "sha256": state_hash(model),
                 "parameters": sum(p.numel() for p in model.parameters()),
             },
         }
-        if _is_whole(folder, fixed):
+        if is_whole(folder, fixed):
             return Manifest.load(folder)
-        _begin(folder, fixed)
+        begin(folder, fixed)
         job = _Job(folder, layout, asked, name, Victim(model), place, count, progress)
         job.go(data)
         return job.finish(fixed, data, licence)
@@ -140,11 +132,11 @@ class _Job:
                 "files": {name: sha256(self.folder / name) for name in files},
                 "seconds": round(time.perf_counter() - start, 3),
             }
-            write_json(self._receipt(number), receipt)
+            write_receipt(self.folder, number, receipt)
 
     def _kept(self, number: int, batch: Batch) -> bool:
         """Whether the shard was finished before; one whose files have changed since is made anew."""
-        receipt = self._read_receipt(number)
+        receipt = read_receipt(self.folder, number)
         if receipt is None:
             return False
         if receipt["data"] != _hash_of(batch):
@@ -152,7 +144,7 @@ class _Job:
                 f"{self.folder} was begun with other data: shard {number} saw other examples under the same name. "
                 "Name another --out, or bring the data back."
             )
-        return all(_has(self.folder / name, hash_) for name, hash_ in receipt["files"].items())
+        return all(has(self.folder / name, hash_) for name, hash_ in receipt["files"].items())
 
     def _made(self, batch: Batch) -> tuple[Shard, dict[str, dict[str, int]]]:
         """All runs on the examples of a shard; and each run's counts."""
@@ -241,7 +233,7 @@ class _Job:
 
     def finish(self, fixed: dict[str, Any], data: Dataset, licence: str) -> Manifest:
         """Everything that is said of the set as a whole; manifest.json last."""
-        receipts = [self._read_receipt(number) or {} for number in range(self.shards)]
+        receipts = [read_receipt(self.folder, number) or {} for number in range(self.shards)]
         counts = Counts()
         for number, receipt in enumerate(receipts):
             for name, rows in self._by_run(read_rows(self.folder, number, self.layout)):
@@ -268,7 +260,7 @@ class _Job:
         files |= self._whole_set(about, data)
         write_json(self.folder / TIMINGS, {"seconds": [receipt["seconds"] for receipt in receipts]})
         write_json(self.folder / FILE, about | {"files": dict(sorted(files.items()))})
-        shutil.rmtree(self.folder / PROGRESS)
+        end(self.folder)
         return Manifest.load(self.folder)
 
     def _whole_set(self, about: dict[str, Any], data: Dataset) -> dict[str, str]:
@@ -284,80 +276,16 @@ class _Job:
         write(self.folder / "README.md", card.card(about, sheet is not None).encode())
         return {name: sha256(self.folder / name) for name in names}
 
-    def _receipt(self, number: int) -> Path:
-        return self.folder / PROGRESS / f"shard-{number:05d}.json"
-
-    def _read_receipt(self, number: int) -> dict[str, Any] | None:
-        path = self._receipt(number)
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
     def _tell(self, what: str, more: int = 0) -> None:
         self.done += more
         if self.progress is not None:
             self.progress(self.done, self.count * len(self.asked.runs), what)
 
 
-def check_folder(folder: Path) -> None:
-    """InputError where there is something that is neither a data set nor the beginning of one."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file. Name a folder for the data set.")
-    ours = (folder / FILE).is_file() or (folder / PROGRESS / CONFIGURATION).is_file()
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise InputError(f"{folder} is not empty, and what it holds is no data set of ours. Name another --out.")
-
-
-def _is_whole(folder: Path, fixed: dict[str, Any]) -> bool:
-    """Whether the set is there already; InputError where it, or what was begun there, is another one."""
-    check_folder(folder)
-    if (folder / FILE).is_file():
-        about = Manifest.load(folder).about
-        refuse_differences({name: about[name] for name in fixed}, _plain(fixed), folder)
-        return True
-    begun = folder / PROGRESS / CONFIGURATION
-    if begun.is_file():
-        refuse_differences(json.loads(begun.read_text(encoding="utf-8")), _plain(fixed), folder)
-    return False
-
-
-def _begin(folder: Path, fixed: dict[str, Any]) -> None:
-    try:
-        write_json(folder / PROGRESS / CONFIGURATION, fixed)
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise InputError(f"{folder} cannot be written ({error.strerror}). Name another --out.") from error
-
-
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """What is finished stays, whatever happens; of a set without a finished shard nothing is left behind."""
-    before = {path for path in (folder, *folder.parents) if path.exists()}
-    try:
-        yield
-    except BaseException as error:
-        kept = len(list((folder / PROGRESS).glob("shard-*.json")))
-        if kept == 0 and folder not in before:
-            shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise InputError(
-                f"The disk is full: {folder} could not be written whole. {kept} finished shards are kept. "
-                "Free some space and run the same command again, which goes on after them."
-            ) from error
-        raise
-
-
-def _has(path: Path, hash_: str) -> bool:
-    return path.is_file() and sha256(path) == hash_
-
-
 def _hash_of(batch: Batch) -> str:
     hash_ = DataHash()
     hash_.add(batch)
     return hash_.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 def _rows_of(shard: Shard, at: np.ndarray) -> Shard:

@@ -30,8 +30,9 @@ class Found:
 
     @classmethod
     def nothing(cls, x: Tensor) -> "Found":
-        no, zero = torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(x), dtype=torch.int64)
-        return cls(x.clone(), *(no.to(x.device, copy=True) for _ in range(4)), zero.to(x.device), zero.to(x.device))
+        no = [torch.zeros(len(x), dtype=torch.bool, device=x.device) for _ in range(4)]
+        none = [torch.zeros(len(x), dtype=torch.int64, device=x.device) for _ in range(2)]
+        return cls(x.clone(), no[0], no[1], no[2], no[3], none[0], none[1])
 
 
 def aims(asked: Asked, batch: Batch, logits: Tensor) -> tuple[Goal, Tensor]:
@@ -67,16 +68,9 @@ def search(run: Run, asked: Asked, victim: Victim, batch: Batch, goal: Goal, tel
 
 def _search(run: Run, asked: Asked, victim: Victim, batch: Batch, goal: Goal) -> Found:
     result = attacks.run(run.search, victim, batch.x, goal, run.model, seed=asked.seed, ids=batch.ids)
-    nothing = torch.zeros_like(result.fooled)
-    found = Found(
-        x_adv=result.x_adv.clone(),
-        fooled=result.fooled.clone(),
-        already=result.step == 0,
-        lost=nothing,
-        mended=nothing.clone(),
-        queries=result.queries.clone(),
-        backwards=result.backwards.clone(),
-    )
+    found = Found.nothing(batch.x)
+    found.x_adv, found.fooled, found.already = result.x_adv, result.fooled, result.step == 0
+    found.queries, found.backwards = result.queries, result.backwards
     at = (result.step > 0).nonzero().squeeze(1)
     if asked.levels is None or len(at) == 0:
         return found
@@ -91,8 +85,7 @@ def _search(run: Run, asked: Asked, victim: Victim, batch: Batch, goal: Goal) ->
         seed=asked.seed,
         ids=batch.ids[at],
     )
-    found.x_adv[at], found.fooled[at], found.lost = fixed.x_adv, fixed.fooled, nothing.index_fill(0, at, True)
-    found.lost &= ~found.fooled
+    found.x_adv[at], found.fooled[at], found.lost[at] = fixed.x_adv, fixed.fooled, ~fixed.fooled
     found.mended[at] = fixed.passes > 2  # the clean input's pass and that of the rounded point
     found.queries[at] += fixed.queries
     found.backwards[at] += fixed.backwards

@@ -84,7 +84,7 @@ def test_what_the_manifest_counts_is_what_the_rows_say(tmp_path: Path):
             assert run[outcome] == (mine.outcome == outcome).sum()
         assert run["examples"] == run["rows"] == len(mine) == 40
         assert run["correct"] == (mine.clean_prediction == mine.label).sum()
-        assert run["size"]["median"] == np.median(mine["size"].to_numpy()[mine.outcome == "fooled"])
+        assert run["size"]["median"] == float(np.median(mine.loc[mine.outcome == "fooled", "size"]))
     assert [run["attack"] for run in manifest.about["runs"]] == ["pgd", "pgd"]
     assert manifest.about["configuration"]["attacks"]["pgd"]["steps"] == 5
 
@@ -453,3 +453,37 @@ def test_worker_processes_read_for_themselves(whole: Path):
     data = reports.dataset.open(whole)
     again = pickle.loads(pickle.dumps(data))
     assert torch.equal(again[17][0], data[17][0])
+
+
+# outside models and images
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="peer: the folder of outside models and data is not here")
+def test_a_set_of_cifar_images_is_opened_by_pandas_datasets_and_image_folder(tmp_path, monkeypatch):
+    from reports.sources import data, models
+
+    model = models.load(f"{SHARED}/models.py:resnet20")["resnet20"]
+    source = data.load(str(SHARED / "cifar10_jpeg_test.parquet"))
+    threats, runs = ["linf:8/255", "l2:0.5"], ["apgd:steps=10"]
+    for format_ in ("parquet", "imagefolder"):
+        asked = Asked.of(threats, runs, format=format_, shard=8)
+        manifest = make("resnet20", model, source, asked, tmp_path / format_, examples=12)
+        assert [run["lost"] + run["unverified"] for run in manifest.about["runs"]] == [0, 0]
+        assert verify(tmp_path / format_, model, source).passed
+    rows = reports.dataset.open(tmp_path / "parquet").rows
+    assert (rows.outcome == "fooled").sum() >= 12
+
+    files = sorted(str(path) for path in (tmp_path / "parquet/data").glob("*.parquet"))
+    frame = pd.concat([pd.read_parquet(path) for path in files], ignore_index=True)
+    assert frame.outcome.tolist() == rows.outcome.tolist()
+    folder = ImageFolder(str(tmp_path / "imagefolder/images"))
+    assert len(folder) == len(frame) == 24
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets", reason="no datasets: it comes with the extra 'hub'")
+    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    image = np.asarray(Image.open(io.BytesIO(frame.image[9]["bytes"])))
+    assert np.array_equal(np.asarray(loaded[9]["image"]), image)
+    name = f"{rows.label[9]}-{source.classes[rows.label[9]]}/{frame.image[9]['path']}"
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "imagefolder/images" / name)), image)
