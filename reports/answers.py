@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from attacks import Goal, losses
+from attacks import Goal, Victim, losses
+from attacks.errors import InputError
+from attacks.victim import borrowed, check_logits
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,22 @@ class Answers:
         pairs = ((self.prediction, others.prediction), (self.margin, others.margin))
         pairs = (*pairs, (self.confidence, others.confidence))
         return Answers(*(mine.index_copy(0, at, theirs) for mine, theirs in pairs))
+
+
+def clean_logits(name: str, victim: Victim, x: Tensor, labels: Tensor, seed: int) -> Tensor:
+    """[b, K]: what a model says of clean inputs; InputError, with its name, where that is no classifier's answer."""
+    with borrowed(victim.model, seed):
+        try:
+            logits = victim.logits(x)
+        except (InputError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever the model's own code raises
+            shape = ", ".join(map(str, x.shape[1:]))
+            why = str(error).strip().split("\n")[0]
+            raise InputError(f"The model {name} cannot take inputs [b, {shape}]: {why}") from error
+    try:
+        check_logits(logits)
+        Goal(labels).check(len(x), logits.shape[1])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return logits

@@ -18,9 +18,9 @@ from attacks.certify import certify
 from attacks.doubts import doubts
 from attacks.errors import InputError
 from attacks.preflight import Finding, examine
-from attacks.victim import borrowed, check_logits
+from attacks.victim import borrowed
 from reports import record
-from reports.answers import Answers
+from reports.answers import Answers, clean_logits
 from reports.gallery import Gallery, Smallest
 from reports.generated import FromRun
 from reports.noise import NoiseProbe
@@ -105,7 +105,7 @@ def audit(
     count = min(examples or len(data), len(data))
     tell = _Counter(progress, count * len(models) * plan.runs)
     seen = DataHash()
-    with record.Writer(out, overwrite=overwrite) as writer, _placed(models, place), _threads(data.shape):
+    with record.Writer(out, overwrite=overwrite) as writer, placed(models, place), threads(data.shape):
         each = [_Audited(name, model, plan, writer, tell) for name, model in models.items()]
         for batch in data.batches(examples, batch_size):
             seen.add(batch)
@@ -188,20 +188,7 @@ class _Audited:
             self.tell.add(len(batch.x))
 
     def _clean(self, batch: Batch) -> Answers:
-        with borrowed(self.model, self.plan.seed):
-            try:
-                logits = self.victim.logits(batch.x)
-            except (InputError, torch.OutOfMemoryError):
-                raise
-            except Exception as error:  # whatever the model's own code raises
-                shape = ", ".join(map(str, batch.x.shape[1:]))
-                why = str(error).strip().split("\n")[0]
-                raise InputError(f"The model {self.name} cannot take inputs [b, {shape}]: {why}") from error
-        try:
-            check_logits(logits)
-            Goal(batch.labels).check(len(batch.x), logits.shape[1])
-        except InputError as error:
-            raise InputError(f"{self.name}: {error}") from error
+        logits = clean_logits(self.name, self.victim, batch.x, batch.labels, self.plan.seed)
         self.classes = max(self.classes, logits.shape[1])
         return Answers.of(logits, batch.labels)
 
@@ -383,7 +370,7 @@ def _all_classes(names: list[str], count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _placed(models: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
+def placed(models: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
     """The models on the device; on leaving, back where they were."""
     homes = [(model, next((t.device for t in model.state_dict().values()), device)) for model in models.values()]
     try:
@@ -396,7 +383,7 @@ def _placed(models: Mapping[str, nn.Module], device: torch.device) -> Iterator[N
 
 
 @contextlib.contextmanager
-def _threads(shape: Sequence[int]) -> Iterator[None]:
+def threads(shape: Sequence[int]) -> Iterator[None]:
     """One thread for inputs so small that several would mostly wait for each other; on leaving, as many as before."""
     before = torch.get_num_threads()
     if math.prod(shape) <= SMALL:

@@ -14,7 +14,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="advgan",
-    help="Audit the adversarial robustness of PyTorch classifiers, probe their boundaries, and train generators.",
+    help="Audit the robustness of PyTorch classifiers, make adversarial data sets, probe boundaries, train generators.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,6 +25,7 @@ app.command()(commands.audit)
 app.command()(commands.doctor)
 app.command()(commands.probe)
 app.command()(commands.show)
+app.add_typer(commands.dataset, name="dataset")
 app.add_typer(commands.train, name="train")
 app.command()(commands.sample)
 

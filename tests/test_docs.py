@@ -67,7 +67,8 @@ def test_every_objective_penalty_and_piece_of_theory_is_in_the_api_page():
 
 def test_every_option_of_the_command_is_in_the_api_page():
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
-    commands |= {f"train {kind}": command for kind, command in commands["train"].commands.items()}
+    groups = {name: commands[name].commands for name in ("train", "dataset")}
+    commands |= {f"{group} {name}": command for group, inner in groups.items() for name, command in inner.items()}
     for name, known in {
         "audit": "--model",
         "doctor": "--model",
@@ -76,6 +77,8 @@ def test_every_option_of_the_command_is_in_the_api_page():
         "sample": "--class",
         "show": "--html",
         "probe": "--walk",
+        "dataset": "--pairs",
+        "dataset verify": "--data",
     }.items():
         section = API.partition(f"### `advgan {name}")[2].partition("###")[0]
         params = [option for option in commands[name].params if option.param_type_name == "option"]
@@ -145,7 +148,10 @@ def test_the_readme_opens_with_its_two_commands_and_ci_runs_the_second():
     assert tests in said
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/adversarial_training.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_is_there(page):
     named = re.findall(r"`((?:attacks|docs|examples|reports|tests)/[\w./]*|\.ci/run)`", (ROOT / page).read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []

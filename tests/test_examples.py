@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SAID = {
+    "adversarial_training.py": "after round-3",
     "audit_my_model.py": "report.html",
     "attack_in_evaluation_loop.py": "right on clean inputs",
     "write_an_attack.py": "cosine ascent",

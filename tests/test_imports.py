@@ -20,7 +20,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.victim"},
     {"attacks.card", "attacks.checks", "attacks.trace"},
     {"attacks.loop", "attacks.preflight", "attacks.doubts"},
-    {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial"},
+    {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial", "attacks.repair"},
     {"attacks.combine", "attacks.warm"},
     {"attacks.autoattack", "attacks.verdict"},
     {"attacks.catalog"},
@@ -53,7 +53,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.record"},  # the last page of a record is the report itself
     {"reports.gallery", "reports.noise", "reports.comparing", "reports.overlap"},
     {"reports.audit"},
-    {"reports.training", "reports.probing"},
+    {"reports.training", "reports.probing", "reports.dataset"},
     {"reports.perturbing"},
     {"reports.told"},
     {"reports.commands"},

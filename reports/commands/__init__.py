@@ -3,6 +3,7 @@
 import typer
 
 from reports.commands.audit import audit
+from reports.commands.dataset import dataset
 from reports.commands.doctor import doctor
 from reports.commands.gan import gan
 from reports.commands.perturber import perturber
@@ -10,7 +11,7 @@ from reports.commands.probe import probe
 from reports.commands.sample import sample
 from reports.commands.show import show
 
-__all__ = ["audit", "doctor", "probe", "sample", "show", "train"]
+__all__ = ["audit", "dataset", "doctor", "probe", "sample", "show", "train"]
 
 train = typer.Typer(help="Train a generator, of samples or of perturbations.", no_args_is_help=True)
 

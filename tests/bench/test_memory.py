@@ -1,4 +1,4 @@
-"""How much memory an audit needs at its peak, and that this does not depend on how many examples it is given."""
+"""How much memory an audit and a data set need at their peak; that does not depend on how many examples there are."""
 
 import io
 import shutil
@@ -96,13 +96,43 @@ def test_peak_memory_does_not_grow_with_the_examples(data, tmp_path: Path, bench
     assert many <= TOLERANCE * few
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc/self/status")
+def test_peak_memory_of_a_data_set_does_not_grow_with_it(tmp_path: Path, book: Book):
+    (tmp_path / "model_file.py").write_text(MODEL_FILE)
+    few, many = (
+        peak_of_set(f"{tmp_path}/model_file.py:tiny_cnn", npz_file(tmp_path), n, tmp_path) for n in (FEW, MANY)
+    )
+    book.add(
+        suite="memory",
+        measured=f"peak of advgan dataset, fgsm, parquet in shards of {BATCH}, {MANY} examples",
+        unit="MiB",
+        repeats=1,
+        ours=many,
+        reference=few,
+        reference_is=f"the same at {FEW} examples",
+        ratio=many / few,
+        bar=TOLERANCE,
+    )
+    assert many <= TOLERANCE * few
+
+
 def peak_of_audit(model: str, data: str, examples: int, folder: Path) -> float:
+    """MiB."""
+    return peak_of("audit", model, data, examples, folder, "--no-curves")
+
+
+def peak_of_set(model: str, data: str, examples: int, folder: Path) -> float:
+    """MiB."""
+    return peak_of("dataset", model, data, examples, folder, "--shard", str(BATCH))
+
+
+def peak_of(word: str, model: str, data: str, examples: int, folder: Path, *more: str) -> float:
     """MiB."""
     command = shutil.which("advgan", path=str(Path(sys.executable).parent))
     if command is None:
         pytest.skip("the command advgan is not installed beside this Python: pip install -e .")
-    options = ["--model", model, "--data", data, "--threat", "linf:0.1", "--attack", "fgsm", "--no-curves"]
-    options += ["--examples", str(examples), "--batch-size", str(BATCH), "--out", str(folder / f"audit{examples}")]
+    options = ["--model", model, "--data", data, "--threat", "linf:0.1", "--attack", "fgsm", *more]
+    options += ["--examples", str(examples), "--batch-size", str(BATCH), "--out", str(folder / f"{word}{examples}")]
     peak = folder / f"peak{examples}"
-    subprocess.run([sys.executable, "-c", MEASURED, str(peak), command, "audit", *options], check=True)
+    subprocess.run([sys.executable, "-c", MEASURED, str(peak), command, word, *options], check=True)
     return int(peak.read_text()) / 1024

@@ -1,0 +1,294 @@
+"""The command `advgan dataset`: what can be typed, and what is told on the terminal."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reports.terminal import Bar, Stopped, note
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reports.sources.dataset import Dataset
+
+OUT = Path("advgan-dataset")
+MODEL, THREATS, ATTACKS = "digits:standard", ["linf:0.1"], ["apgd"]  # for the digits
+WHAT, HOW, RESULT = "What is attacked", "How", "What is written"
+
+dataset = typer.Typer(help="Make an adversarial data set, or check one.", invoke_without_command=True)
+
+
+@dataset.callback()
+def make(
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            rich_help_panel=WHAT,
+            help="As for an audit: digits:standard, digits:robust, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, "
+            f"torchvision:resnet18. Without it: {MODEL}.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            rich_help_panel=WHAT,
+            help="As for an audit: digits, FILE.npz, FILE.parquet, a folder of images per class, torchvision:CIFAR10. "
+            "Without it, for the digits models: digits.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", rich_help_panel=WHAT, help="Weights of the model. Nothing pickled is run."
+        ),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option("--examples", "-n", metavar="N", rich_help_panel=WHAT, help="Only the first N examples."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            metavar="PIXELS",
+            rich_help_panel=WHAT,
+            help="Resize and crop images to it, as an audit does.",
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", metavar="FOLDER", rich_help_panel=WHAT, help="Where torchvision's data sets are."),
+    ] = None,
+    threat: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threat",
+            "-t",
+            metavar="NORM:EPS",
+            rich_help_panel=HOW,
+            help="What the attacker may do, say linf:8/255, or l2:inf for the smallest perturbation (with fmn, ddn). "
+            f"May be given several times. Without it, for the digits: {' '.join(THREATS)}.",
+        ),
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            "-a",
+            metavar="ATTACK",
+            rich_help_panel=HOW,
+            help="An attack, with options if need be: apgd, or pgd:steps=20,share=0.1. May be given several times. "
+            f"Without it: {' '.join(ATTACKS)}.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="CLASS",
+            rich_help_panel=HOW,
+            help="Aim at a class: random, next, least-likely, or a class number. Without it any wrong class will do.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=HOW, help="Seed of all randomness.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")
+    ] = "cpu",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", metavar="N", rich_help_panel=HOW, help="Examples attacked at a time.")
+    ] = 256,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format", "-f", metavar="FORMAT", rich_help_panel=RESULT, help="parquet, imagefolder, npz or webdataset."
+        ),
+    ] = "parquet",
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding",
+            metavar="ENCODING",
+            rich_help_panel=RESULT,
+            help="png or jpeg (lossy: it breaks many examples); of npz uint8 or float32. Without it: png; of npz uint8 "
+            "where the inputs are 8-bit.",
+        ),
+    ] = None,
+    successes: Annotated[
+        bool,
+        typer.Option(
+            "--successes",
+            rich_help_panel=RESULT,
+            help="Keep only what fooled the model. Without it every example has a row, the clean input where nothing "
+            "was found.",
+        ),
+    ] = False,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", rich_help_panel=RESULT, help="Keep the clean inputs beside the adversarial ones.")
+    ] = False,
+    licence: Annotated[
+        str,
+        typer.Option("--licence", metavar="TEXT", rich_help_panel=RESULT, help="Of the source, for the data card."),
+    ] = "not stated",
+    shard: Annotated[
+        int, typer.Option("--shard", metavar="N", rich_help_panel=RESULT, help="Examples in a file.")
+    ] = 1000,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=RESULT, help="Where the set is written.")
+    ] = OUT,
+) -> None:
+    """Make an adversarial data set that stays adversarial when it is saved; or, with verify, check one.
+
+    Images are searched for and rounded on the 8-bit grid, inside the ball; each is read back from its file and shown to
+    the model again before it is marked as verified. Stopped, the same command goes on and ends with the same bytes.
+
+    Without arguments: the digits, against the classifier that comes with advgan.
+
+    Exit status: 0; 2 where the input cannot be used; 130 after Ctrl-C, with the finished shards kept.
+
+    Example: advgan dataset -m net.py:make -d test.npz -t linf:8/255 -a apgd --pairs --out set
+    """  # fmt: skip
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+
+    from attacks.errors import InputError
+    from reports.audit import device_named
+    from reports.dataset import text
+    from reports.dataset.asked import Asked
+    from reports.dataset.make import make as make_set
+    from reports.dataset.progress import check_folder
+
+    spec = model or MODEL
+    source = data or _digits_for(spec)
+    if source != "digits" and not threat:
+        raise InputError(
+            f"--data {source} needs --threat, which says what the attacker may do, say --threat linf:8/255."
+        )
+    if examples is not None and examples < 1:
+        raise InputError(f"--examples is {examples}; a data set needs at least one.")
+    asked = Asked.of(
+        threat or THREATS, attack or ATTACKS, format=format_, encoding=encoding, target=target, successes=successes,
+        pairs=pairs, seed=seed, shard=shard, batch_size=batch_size,
+    )  # fmt: skip
+    device_named(device)
+    check_folder(out)
+    if encoding == "jpeg":
+        note("JPEG is lossy: it breaks many examples and leaves the ball; the table says how many. PNG loses nothing.")
+    name, module = _one_model(spec, weights)
+    found = _data(source, image_size, data_root)
+    if examples is not None and examples > len(found):
+        note(f"{source} has {len(found)} examples, fewer than the {examples} asked for: all of them are attacked.")
+    named = {"model_named": spec, "weights": _text(weights), "image_size": image_size, "data_root": _text(data_root)}
+    with Bar() as bar:
+        try:
+            made = make_set(
+                name, module, found, asked, out,
+                examples=examples, device=device, licence=licence, progress=bar.show, configuration=named,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise Stopped(_kept(out)) from None
+    Console().print(text.table(made))
+    print(f"Written to {out}: see {out / 'README.md'}")
+
+
+@dataset.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A data set's folder.")] = OUT,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="The model to put every row to. Without it: the digits' own, where the set was made against it.",
+        ),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights of the model.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="The source, to measure from. Without it: the digits, where they are it; else the clean inputs "
+            "of a set made with --pairs.",
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", metavar="PIXELS", help="As the set was made with.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", metavar="FOLDER", help="Where torchvision's data sets are.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Check a data set: the files' hashes, the grid, the ball and, with the model, every row's claim.
+
+    Each row that fails is named. No model is run that you did not name, the digits' own apart.
+
+    Exit status: 0; 1 where something fails; 2 where the input cannot be used; 130 after Ctrl-C.
+
+    Example: advgan dataset verify set --model net.py:make
+    """  # fmt: skip
+    from rich.console import Console
+
+    from reports.dataset import text
+    from reports.dataset.manifest import Manifest
+    from reports.dataset.verify import verify as verify_set
+
+    asked = Manifest.load(folder).about["configuration"]
+    known = str(asked.get("model_named"))
+    spec = model or (known if known.partition(":")[0] == "digits" else None)
+    source = data or ("digits" if asked.get("data") == "digits" else None)
+    module = None if spec is None else _one_model(spec, weights)[1]
+    found = None if source is None else _data(source, image_size, data_root)
+    with Bar() as bar:
+        verified = verify_set(folder, module, found, device=device, progress=bar.show)
+    Console().print(text.verification(verified))
+    if not verified.passed:
+        raise typer.Exit(1)
+
+
+def _digits_for(spec: str) -> str:
+    from attacks.errors import InputError
+
+    if spec.partition(":")[0] != "digits":
+        raise InputError(f"--model {spec} needs --data: FILE.npz, FILE.parquet, a folder, or torchvision:NAME.")
+    return "digits"
+
+
+def _one_model(spec: str, weights: Path | None) -> "tuple[str, nn.Module]":
+    from attacks.errors import InputError
+    from reports.sources import models
+
+    found = models.load(spec, weights=weights)
+    if len(found) > 1:
+        raise InputError(f"--model {spec} names {len(found)} models, and a set is made against one: say {MODEL}.")
+    return next(iter(found.items()))
+
+
+def _data(spec: str, image_size: int | None, root: Path | None) -> "Dataset":
+    from reports.sources import data
+
+    return data.load(spec, image_size=image_size, root=root)
+
+
+def _kept(folder: Path) -> str:
+    from reports.dataset.progress import finished
+
+    kept = finished(folder)
+    if not kept:
+        return "stopped; nothing was written."
+    return f"stopped; {kept} finished shards are kept in {folder}. The same command goes on after them."
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

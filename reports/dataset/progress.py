@@ -1,0 +1,103 @@
+"""What stands of a set that is not finished, so that a run that was stopped goes on and ends with the same bytes?
+
+A finished shard leaves a receipt in .progress, written after its files; what has none is made anew. manifest.json comes
+last, and .progress goes.
+"""
+
+import contextlib
+import errno
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from advgan.checkpoint import refuse_differences, write_json
+from attacks.errors import InputError
+from reports.dataset.manifest import FILE, Manifest, sha256
+
+PROGRESS = ".progress"
+CONFIGURATION = "configuration.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_folder(folder: Path) -> None:
+    """InputError where there is something that is neither a data set nor the beginning of one."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file. Name a folder for the data set.")
+    ours = (folder / FILE).is_file() or (folder / PROGRESS / CONFIGURATION).is_file()
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise InputError(f"{folder} is not empty, and what it holds is no data set of ours. Name another --out.")
+
+
+def is_whole(folder: Path, fixed: dict[str, Any]) -> bool:
+    """Whether the set is there already; InputError where it, or what was begun there, is another one."""
+    check_folder(folder)
+    if (folder / FILE).is_file():
+        about = Manifest.load(folder).about
+        refuse_differences({name: about[name] for name in fixed}, _plain(fixed), folder)
+        return True
+    begun = folder / PROGRESS / CONFIGURATION
+    if begun.is_file():
+        refuse_differences(json.loads(begun.read_text(encoding="utf-8")), _plain(fixed), folder)
+    return False
+
+
+def begin(folder: Path, fixed: dict[str, Any]) -> None:
+    try:
+        write_json(folder / PROGRESS / CONFIGURATION, fixed)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise InputError(f"{folder} cannot be written ({error.strerror}). Name another --out.") from error
+
+
+@contextlib.contextmanager
+def keeping_what_is_finished(folder: Path) -> Iterator[None]:
+    """What is finished stays, whatever happens; of a set without a finished shard nothing is left behind."""
+    before = {path for path in (folder, *folder.parents) if path.exists()}
+    try:
+        yield
+    except BaseException as error:
+        kept = finished(folder)
+        if kept == 0 and folder not in before:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise InputError(
+                f"The disk is full: {folder} could not be written whole. {kept} finished shards are kept. "
+                "Free some space and run the same command again, which goes on after them."
+            ) from error
+        raise
+
+
+def read_receipt(folder: Path, number: int) -> dict[str, Any] | None:
+    """What was written down of a finished shard; None of one that is not."""
+    path = _receipt(folder, number)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_receipt(folder: Path, number: int, receipt: dict[str, Any]) -> None:
+    write_json(_receipt(folder, number), receipt)
+
+
+def finished(folder: Path) -> int:
+    """How many shards have a receipt."""
+    return len(list((folder / PROGRESS).glob("shard-*.json")))
+
+
+def end(folder: Path) -> None:
+    """The set is whole: what was needed to go on with it goes."""
+    shutil.rmtree(folder / PROGRESS)
+
+
+def has(path: Path, hash_: str) -> bool:
+    """Whether the file is there, as it was."""
+    return path.is_file() and sha256(path) == hash_
+
+
+def _receipt(folder: Path, number: int) -> Path:
+    return folder / PROGRESS / f"shard-{number:05d}.json"
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
