@@ -50,7 +50,7 @@ def centred(layer):
 
 def test_the_scores_of_a_linear_victim_give_its_weights_away():
     victim = Counting()
-    found = distill(Victim(victim, SCORES), data(), Distilling(epochs=300, lr=0.05), copy=linear_copy())
+    found = distill(Victim(victim, SCORES), data(), Distilling(epochs=120, lr=0.1), copy=linear_copy())
     assert agreement(found.copy, victim, data(seed=2)) > 0.99
     assert (centred(found.copy) - centred(victim)).abs().max() < 0.02 * centred(victim).abs().max()
 
@@ -242,7 +242,7 @@ def test_from_labels_alone_it_fools_a_linear_victim_as_often_as_with_gradients(t
     held_out = Samples(unseen, victim(unseen).argmax(1), CLASSES)
     recipe = Perturbing.of(LITTLE.as_config() | {"steps": 300, "target": target})
     run, _ = dynamically(
-        tmp_path / "blind", victim, x, recipe, Distilling(epochs=30, lr=5e-3, again=4), rounds=5, held_out=held_out
+        tmp_path / "blind", victim, x, recipe, Distilling(epochs=15, lr=5e-3, again=2), rounds=5, held_out=held_out
     )
     seeing = train_perturber(victim, Samples(x), recipe, tmp_path / "seeing", held_out=held_out)
     measured, reference = run.measures["success"], seeing.measures["success"]
@@ -263,8 +263,8 @@ def test_the_same_seed_gives_the_same_perturber_and_copy(tmp_path):
 
 
 def test_a_copy_with_running_statistics_keeps_those_that_it_learnt_last(tmp_path):
-    copy = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, CLASSES))
+    copy = nn.Sequential(nn.BatchNorm1d(6), linear_copy())
     x = data(60)
     _, found = dynamically(tmp_path / "run", x=x, copy=copy, rounds=3)
     assert found.copy.state_dict()["0.num_batches_tracked"] == 2 + 2 + 3 + 4  # batches of 64 rows, 60 to 240 of them
-    assert found.agreement > 0.3
+    assert found.copy.state_dict()["0.running_mean"].abs().min() > 0
