@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from advgan.checkpoint import write
+from advgan.fooling import LOSSES, Features
 from advgan.perturb import Perturber, train_perturber
 from advgan.samples import Samples
 from reports.audit import device_named
@@ -58,6 +59,7 @@ class _Perturbing:
         self.recipe = asked.make_recipe(told, self.victims.classes)
         if self.parts.training.x.ndim == 2 and "network" not in asked.recipe:
             self.recipe = replace(self.recipe, network="mlp")
+        self._check_layer()
         self.results: dict[str, Any] = {}
 
     @property
@@ -81,6 +83,13 @@ class _Perturbing:
         batch = Batch(*(tensor.to(self.device) for tensor in self.parts.held_out))
         self.results, arrays = examined(run.generator, self.victims, batch)
         saved.write_pictures(self.folder, arrays)
+
+    def _check_layer(self) -> None:
+        """InputError where the loss is on a layer that a model lacks; before anything is written."""
+        loss = LOSSES[self.recipe.loss](self.recipe.confidence, self.recipe.layer)
+        if isinstance(loss, Features):
+            for model in self.victims.fooled.values():
+                loss.of(model, self.parts.training.x[:2].to(self.device))
 
     def about(self) -> dict[str, Any]:
         self._note_examples()
