@@ -7,7 +7,16 @@ from advgan.perturbing import Perturbing
 from attacks.errors import InputError, unknown
 from reports.training.asked import Options, spelled
 
-DIGITS, DIGITS_THREAT = "digits:standard", "linf:0.2"
+DIGITS = "digits:standard"
+DIGITS_RECIPE = {
+    "threat": "linf:0.2",
+    "gan_weight": 0.1,
+    "objective": "relativistic",
+    "penalty": "r1r2",
+    "width": 24,
+    "depth": 2,
+    "steps": 1000,
+}
 KINDS = {"universal": "--universal", "per_class": "--per-class"}
 
 
@@ -34,7 +43,7 @@ class Asked(Options):
 
     def make_recipe(self, victim: str, classes: list[str]) -> Perturbing:
         """InputError for options that no recipe has."""
-        usual: dict[str, Any] = {"threat": DIGITS_THREAT}
+        usual: dict[str, Any] = DIGITS_RECIPE if self.data == "digits" else {}
         target = None if self.target is None else _class(self.target, classes)
         return Perturbing(**{**usual, **self.recipe, "target": target, "victim": victim})
 
@@ -44,7 +53,7 @@ class Asked(Options):
         lines += [line for spec in self.model for line in spelled({"model": spec})]
         lines += spelled({"weights": self.weights, "data": self.data})
         lines += spelled({"image_size": self.image_size, "data_root": self.data_root})
-        told = {"threat": DIGITS_THREAT, **self.recipe}
+        told = {**(DIGITS_RECIPE if self.data == "digits" else {}), **self.recipe}
         kind = KINDS.get(told.pop("kind", ""))
         if "penalty_weight" in told:
             told["penalty"] = f"{told['penalty']}:{told.pop('penalty_weight'):g}"

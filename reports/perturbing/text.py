@@ -23,7 +23,7 @@ def line(row: dict[str, Any]) -> str:
 def table(run: SavedRun) -> Group:
     """What it fools, beside gradients and noise; how long an example takes; warnings."""
     results = run.about.get("results", {})
-    drawn = Table(title=told.what(run), title_justify="left", title_style="bold", width=100)
+    drawn = Table(title=told.what(run), title_justify="left", title_style="bold")
     for head in ("attack", "fooled", "of", "length", "time per example"):
         drawn.add_column(head, justify="left" if head == "attack" else "right")
     for row in results.get("compared", []):

@@ -172,4 +172,4 @@ def audit(run: SavedRun) -> str:
     lines += [f"--weights {shlex.quote(asked['weights'])}"] if asked.get("weights") else []
     lines += [f"--data {shlex.quote(str(asked.get('data', '')))}", f"--threat {shlex.quote(threat(run))}"]
     lines += [f"--attack {shlex.quote(f'generated:{run.folder}')}", "--attack apgd", "--attack uniform_noise"]
-    return " ".join(lines)
+    return " \\\n  ".join(lines)
