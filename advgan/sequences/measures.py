@@ -16,7 +16,7 @@ from attacks.errors import InputError
 
 from ..theory import Estimate
 from .lstm import Lstm
-from .sampling import sample
+from .sampling import MEASURING, sample
 from .vocabulary import blocks
 
 COUNT = 10_000
@@ -62,8 +62,8 @@ def compare(oracle: Lstm, generator: Lstm, length: int, count: int = COUNT, seed
         raise InputError(f"The oracle knows {oracle.vocabulary} tokens, and the generator {generator.vocabulary}.")
     if count < 2:
         raise InputError(f"Measures from {count} sequences have no standard error. Take 2 or more.")
-    real = judged(oracle, generator, sample(oracle, count, length, seed, FROM_ORACLE))
-    fake = judged(oracle, generator, sample(generator, count, length, seed, FROM_GENERATOR))
+    real = judged(oracle, generator, sample(oracle, count, length, seed, FROM_ORACLE, MEASURING))
+    fake = judged(oracle, generator, sample(generator, count, length, seed, FROM_GENERATOR, MEASURING))
     return measures_of(real, fake, length)
 
 
@@ -96,7 +96,7 @@ def critic_gap(critic: nn.Module, oracle: Lstm, generator: Lstm, length: int, co
     """
     gaps = []
     for model, draw, sign in ((oracle, FROM_ORACLE, -1.0), (generator, FROM_GENERATOR, 1.0)):
-        tokens = sample(model, count, length, seed, draw)
+        tokens = sample(model, count, length, seed, draw, MEASURING)
         with torch.no_grad():
             scores = torch.cat([critic(some) for some in tokens.split(AT_ONCE)]).double()
         best = judged(oracle, generator, tokens).ratio
