@@ -115,19 +115,34 @@ def flat(config: Mapping[str, Any], stem: str = "") -> dict[str, Any]:
 
 def state_of(players: Players) -> dict[str, Tensor]:
     """Every tensor that the players consist of, by name."""
+    return tensors_of(players.nets, players.opts)
+
+
+def restore(players: Players, tensors: Mapping[str, Tensor], path: Path) -> None:
+    put_back(players.nets, players.opts, tensors, path)
+
+
+def tensors_of(nets: Mapping[str, nn.Module], opts: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Every tensor of networks and optimisers, by name."""
     tensors: dict[str, Tensor] = {}
-    for name, net in players.nets.items():
+    for name, net in nets.items():
         tensors |= {f"{name}.{key}": value for key, value in net.state_dict().items()}
-    for name, opt in players.opts.items():
+    for name, opt in opts.items():
         for index, entry in opt.state_dict()["state"].items():
             tensors |= {f"{name}.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
     return tensors
 
 
-def restore(players: Players, tensors: Mapping[str, Tensor], path: Path) -> None:
-    for name, net in players.nets.items():
+def put_back(
+    nets: Mapping[str, nn.Module],
+    opts: Mapping[str, torch.optim.Optimizer],
+    tensors: Mapping[str, Tensor],
+    path: Path,
+) -> None:
+    """Makes them what they were when `tensors_of` was asked."""
+    for name, net in nets.items():
         load_into(net, _under(tensors, name), path)
-    for name, opt in players.opts.items():
+    for name, opt in opts.items():
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(tensors, name).items():
             index, _, entry = key.partition(".")

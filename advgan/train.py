@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .objectives import Objective
@@ -176,14 +176,21 @@ def _courting(critic: nn.Module, x: Tensor, labels: Tensor | None, fake: Tensor,
     return {"generator": loss, "class": _class_loss(critic, fake, labels, game)}
 
 
-def descend(opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE) -> list[Tensor]:
-    """One move, from no gradients to none left behind. Returns those that it went by."""
+def descend(
+    opt: torch.optim.Optimizer, loss: Tensor, processes: Processes = ALONE, longest: float | None = None
+) -> list[Tensor]:
+    """One move, from no gradients to none left behind. Returns those that it went by.
+
+    longest: the norm that all gradients together are cut down to.
+    """
     parameters = [p for group in opt.param_groups for p in group["params"] if p.requires_grad]
     for p in parameters:
         p.grad = None
     loss.backward(inputs=parameters)  # not in the samples, which a penalty makes leaves too
     gradients = [p.grad for p in parameters if p.grad is not None]
     processes.average(gradients)
+    if longest is not None:
+        clip_grad_norm_(parameters, longest)
     opt.step()
     for p in parameters:
         p.grad = None

@@ -1,0 +1,1 @@
+"""Generators of token sequences, trained by likelihood or by a game, and measured against an oracle that is known."""

@@ -1,0 +1,93 @@
+"""What is computed over a whole vocabulary, without ever holding [all rows, vocabulary] at once.
+
+On a CPU a few rows at a time: their logits then stay in the cache, which halves the time of a training step.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CACHED, ON_DEVICE = 2**19, 2**27  # logits held at a time on a CPU, and elsewhere
+BELOW_ONE = 1 - 2**-24
+
+
+def blocks(hidden: Tensor, vocabulary: int) -> Iterator[slice]:
+    """Slices of the rows of hidden [n, h]."""
+    rows = max(1, (CACHED if hidden.is_cpu else ON_DEVICE) // vocabulary)
+    yield from (slice(first, first + rows) for first in range(0, len(hidden), rows))
+
+
+class WeightedNll(torch.autograd.Function):
+    """sum of weights [n] times -log softmax(hidden [n, h] @ out [h, V] + bias [V]) at tokens [n]: a scalar.
+
+    Its gradient is found on the way forward, block by block, and only multiplied on the way back; weights have none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, out: Tensor, bias: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+        total = hidden.new_zeros(())
+        slopes = torch.empty_like(hidden), torch.zeros_like(out), torch.zeros_like(bias)
+        for rows in blocks(hidden, len(bias)):
+            some, at, weight = hidden[rows], tokens[rows, None], weights[rows, None]
+            logits = torch.addmm(bias, some, out)
+            behind = logits.sub_(logits.amax(1, keepdim=True))
+            at_token = behind.gather(1, at)
+            shares = behind.exp_()
+            mass = shares.sum(1, keepdim=True)
+            total += (weight * (mass.log() - at_token)).sum()
+            slope = shares.mul_(weight / mass).scatter_add_(1, at, -weight)
+            slopes[0][rows] = slope @ out.T
+            slopes[1].addmm_(some.T, slope)
+            slopes[2].add_(slope.sum(0))
+        ctx.save_for_backward(*slopes)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor):
+        return *(grad[0] * slope for slope in ctx.saved_tensors), None, None
+
+
+def log_softmax_at(hidden: Tensor, out: Tensor, bias: Tensor, tokens: Tensor) -> Tensor:
+    """log softmax(hidden [n, h] @ out + bias) at tokens [n]: [n], without gradients."""
+    with torch.no_grad():
+        parts = []
+        for rows in blocks(hidden, len(bias)):
+            logits = torch.addmm(bias, hidden[rows], out)
+            parts.append(logits.gather(1, tokens[rows, None]).squeeze(1) - logits.logsumexp(1))
+        return torch.cat(parts) if parts else hidden.new_zeros(0)
+
+
+def drawn(hidden: Tensor, out: Tensor, bias: Tensor, uniform: Tensor) -> Tensor:
+    """[n] int64: tokens drawn from softmax(hidden [n, h] @ out + bias) by uniform [n] in [0, 1)."""
+    with torch.no_grad():
+        parts = [
+            choose(torch.addmm(bias, hidden[rows], out), uniform[rows])[:, 0] for rows in blocks(hidden, len(bias))
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=hidden.device)
+
+
+def choose(logits: Tensor, uniform: Tensor) -> Tensor:
+    """[b, r] int64: the tokens where the distribution function of softmax(logits [b, V]) passes uniform [b, r] or [b].
+
+    uniform is in [0, 1). A token of probability 0 is never chosen.
+    """
+    u = uniform.reshape(len(logits), -1)
+    vocabulary = logits.shape[1]
+    side = math.isqrt(vocabulary - 1) + 1  # groups, and tokens in a group: a whole cumulative sum costs as much as exp
+    weights = logits.new_zeros(len(logits), side * side)
+    shares = weights[:, :vocabulary]
+    torch.sub(logits, logits.amax(1, keepdim=True), out=shares).exp_()
+    groups = weights.unflatten(1, (side, side))
+    passed = groups.sum(2).cumsum(1)
+    goal = u * passed[:, -1:]  # below the sum, even rounded
+    group = torch.searchsorted(passed, goal, right=True).clamp_max_(side - 1)
+    mass = passed.gather(1, group)
+    before = torch.where(group > 0, passed.gather(1, (group - 1).clamp_min(0)), 0)
+    within = groups.gather(1, group[..., None].expand(-1, -1, side)).cumsum(2)
+    # Rounding must not carry it beyond the group's last token of any weight.
+    share = ((goal - before) / (mass - before)).clamp(0, BELOW_ONE)
+    token = torch.searchsorted(within, share[..., None] * within[..., -1:], right=True).squeeze(2)
+    return (group * side + token).clamp_max_(vocabulary - 1)
