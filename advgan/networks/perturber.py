@@ -17,7 +17,7 @@ from . import mlp
 
 SLOPE = 0.1
 START = 0.1  # of the last layer's weights, by He's scale: near the input itself, and not quite
-GAIN = 10.0  # a number's share of its parameter's moves: a learning rate made for networks is too low for one number
+GAIN = 200.0  # a number's share of its parameter's moves: a learning rate made for networks is too low for one number
 
 
 class Hourglass(nn.Module):

@@ -21,6 +21,7 @@ def rows(fooled: dict[tuple[str, str], list[int]], n: int, wrong: tuple[int, ...
         frame["fooled"] = frame["id"].isin([*broken, *wrong])
         frame["clean_prediction"] = frame["label"]
         frame["adversarial_prediction"] = (frame["label"] + frame["fooled"]) % 10
+        frame["size"] = np.where(frame["fooled"], np.where(frame["correct"], 0.05, 0.0), np.inf)
         frame["queries"], frame["backwards"] = queries, backwards
         frames.append(frame.assign(**columns))
     return pd.concat(frames, ignore_index=True)

@@ -34,6 +34,7 @@ def rows(n: int = 100, attack: str = "verdict", threat: str = "linf:0.1", **colu
         "fooled": False,
         "clean_prediction": np.arange(n) % 10,
         "adversarial_prediction": np.arange(n) % 10,
+        "size": np.inf,
         "queries": 30,
         "backwards": 20,
         "passes": -1,
