@@ -342,7 +342,7 @@ def test_a_chart_can_be_drawn_where_nothing_was_found():
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_stands_out_from_what_is_behind_it(dark):
     style = (base.TEMPLATES / "style.css").read_text()
-    light_block, dark_block = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    light_block, dark_block, _ = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#\w{6})", light_block))
     colours |= dict(re.findall(r"--([\w-]+): (#\w{6})", dark_block)) if dark else {}
     pairs = [("ink", "paper"), ("muted", "paper"), ("muted", "raised"), ("warn", "warn-paper"), ("muted", "note-paper")]

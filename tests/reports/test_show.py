@@ -57,7 +57,7 @@ def test_a_file_is_replaced_only_where_asked(advgan: Advgan):
         (["a", "run"], "run is no audit"),
         (["a", "b", "run"], "3 folders were named"),
         (["gone"], "There is no folder gone"),
-        (["."], "it is no audit and no training run"),
+        (["."], "it is no audit, training run or probe"),
         ([], "There is no folder advgan-audit"),
         (["a", "--html", "a.txt"], "ends in .html"),
         (["a", "--html", "gone/a.html"], "There is no folder gone"),
