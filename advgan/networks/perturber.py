@@ -17,7 +17,8 @@ from . import mlp
 
 SLOPE = 0.1
 START = 0.1  # of the last layer's weights, by He's scale: near the input itself, and not quite
-GAIN = 200.0  # a number's share of its parameter's moves: a learning rate made for networks is too low for one number
+# A number's share of its parameter's moves, beside a network and alone: a rate made for networks is low for a number.
+GAIN, ALONE = 10.0, 200.0
 
 
 class Hourglass(nn.Module):
@@ -29,7 +30,7 @@ class Hourglass(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int, latent: int, width: int, depth: int):
         super().__init__()
-        self.common = Constant(shape, classes)
+        self.common = Constant(shape, classes, GAIN)
         channels, self.height, self.width = shape
         self.enter = _convolution(4 * channels, width)
         self.down = _convolution(width, 2 * width, stride=2)
@@ -62,7 +63,7 @@ class Flat(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int, latent: int, width: int, depth: int):
         super().__init__()
-        self.shape, self.common = shape, Constant(shape, classes)
+        self.shape, self.common = shape, Constant(shape, classes, GAIN)
         self.net = mlp.generator(torch.Size(shape).numel() + classes + latent, shape, width, depth)
 
     def forward(self, x: Tensor, told: Tensor, z: Tensor) -> Tensor:
@@ -73,12 +74,13 @@ class Flat(nn.Module):
 class Constant(nn.Module):
     """The same answer for every input; one for each of `count` classes, where there are several."""
 
-    def __init__(self, shape: tuple[int, ...], count: int = 1):
+    def __init__(self, shape: tuple[int, ...], count: int = 1, gain: float = ALONE):
         super().__init__()
-        self.answers = nn.Parameter(torch.randn(count, *shape) * START / GAIN)
+        self.gain = gain
+        self.answers = nn.Parameter(torch.randn(count, *shape) * START / gain)
 
     def forward(self, x: Tensor, told: Tensor, z: Tensor) -> Tensor:
-        answers = GAIN * self.answers
+        answers = self.gain * self.answers
         if len(answers) == 1:
             return answers.expand(len(x), *answers.shape[1:])
         return answers[told.argmax(1)]

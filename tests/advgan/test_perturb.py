@@ -148,7 +148,7 @@ def test_each_kind_learns_to_leave_its_class_or_reach_its_target(kind, target, t
         says("kind=", lambda: replace(RECIPE, kind=kind, target=target))
         return
     recipe = replace(RECIPE, kind=kind, target=target, threat="linf:0.2")
-    before = share(trained(tmp_path / "0", replace(recipe, steps=1), every=1))
+    before = share(trained(tmp_path / "0", replace(recipe, steps=1, lr=1e-6), every=1))
     after = share(trained(tmp_path / "1", recipe, every=40))
     assert after > max(0.6, before)
     perturber, x = load_perturber(tmp_path / "1"), samples(8, 2).x
