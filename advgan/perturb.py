@@ -162,7 +162,7 @@ def success(
     x, labels, ids = x[right], labels[right], right.nonzero().squeeze(1)
     if not len(x):
         return Success(right[:0], labels)
-    goal = _goal(perturber, labels, ids)
+    goal = goal_of(perturber.target, perturber.classes, labels, ids)
     found = attacks.run(attack, victim, x, goal, threat, seed=seed, ids=ids, batch_size=AT_ONCE)
     return Success(found.fooled, labels)
 
@@ -174,12 +174,13 @@ def predictions(victim: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([victim(part.to(device)).argmax(1) for part in x.split(AT_ONCE)])
 
 
-def _goal(perturber: Perturber, labels: Tensor, ids: Tensor) -> Goal:
-    if perturber.target is None:
+def goal_of(target: int | str | None, classes: int, labels: Tensor, ids: Tensor) -> Goal:
+    """Of rows with labels [n] at the places ids [n]; with "any", another class than the label, each as often."""
+    if target is None:
         return Goal(labels)
-    if perturber.target == "any":
-        return Goal((labels + 1 + ids % (perturber.classes - 1)) % perturber.classes, targeted=True)
-    return Goal(torch.full_like(labels, int(perturber.target)), targeted=True)
+    if target == "any":
+        return Goal((labels + 1 + ids % (classes - 1)) % classes, targeted=True)
+    return Goal(torch.full_like(labels, int(target)), targeted=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import attacks
+from advgan.perturb import goal_of, predictions
 from attacks import Attack, Goal, Result, ThreatModel, Transferred, noise
 from reports.sources.dataset import Batch
 
@@ -27,12 +28,7 @@ class Aim(NamedTuple):
 
     def goal(self, labels: Tensor) -> Goal:
         """Of the examples [n] in their order; with "any", another class than the label, each as often."""
-        if self.target is None:
-            return Goal(labels)
-        if self.target == "any":
-            turn = torch.arange(len(labels), device=labels.device) % (self.classes - 1)
-            return Goal((labels + 1 + turn) % self.classes, targeted=True)
-        return Goal(torch.full_like(labels, int(self.target)), targeted=True)
+        return goal_of(self.target, self.classes, labels, torch.arange(len(labels), device=labels.device))
 
 
 class Held(NamedTuple):
@@ -60,11 +56,6 @@ class Row:
     length: float | None  # mean Euclidean length of what it added where it fooled; None where it fooled none
     forwards: float  # means per example, the look at the clean input included
     backwards: float
-
-
-def predictions(model: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in x.split(AT_ONCE)])
 
 
 def ran(attack: Attack, held: Held, aim: Aim, threat: ThreatModel | None = None) -> Result:

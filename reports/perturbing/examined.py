@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgan.perturb import Generated, Perturber
+from advgan.perturb import Generated, Perturber, predictions
 from reports.perturbing import compared, pictured, timed
 from reports.perturbing.compared import AT_ONCE, Aim, Held
 from reports.perturbing.victims import Victims
@@ -35,7 +35,7 @@ def examined(perturber: Perturber, victims: Victims, batch: Batch) -> tuple[dict
 
 
 def _clean(held: Held) -> dict[str, int]:
-    correct = int((compared.predictions(held.model, held.x) == held.labels).sum())
+    correct = int((predictions(held.model, held.x) == held.labels).sum())
     return {"correct": correct, "of": len(held.x), "counted": int(held.counted.sum())}
 
 
