@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from reports.terminal import Bar
+
 OUT = Path("advgan-probe")
 THREAT = "l2:1.0"  # for the digits
 WHAT, HOW, RESULT = "What is probed", "How", "What comes of it"
@@ -114,7 +116,7 @@ def probe(
     """  # fmt: skip
     from attacks.errors import InputError
     from reports.audit import device_named
-    from reports.commands.training import Bar, told
+    from reports.commands.training import told
     from reports.probing import job, saved, text
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
@@ -130,11 +132,11 @@ def probe(
     saved.refuse_to_harm(out, overwrite)
     place = device_named(device)
     found = data_sources.load(data or "digits", image_size=image_size, root=data_root)
-    with Bar(lambda row: row["doing"]) as bar:
+    with Bar() as bar:
         done = job.probe(
             model_sources.load(model, weights=weights), found, asked, out,
             examples=examples, device=place, overwrite=overwrite,
-            show=lambda step, of, doing: bar.show(step, of, {"doing": doing}),
+            show=bar.show,
             configuration={
                 "model": model, "weights": str(weights) if weights else None, "image_size": image_size,
             },

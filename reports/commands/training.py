@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.terminal import Stopped
+from reports.terminal import Bar, Stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,12 +21,11 @@ def watched(
 
     line: what the bar says of a row.
     """
-    with Bar(line) as bar:
-        try:
-            return train(bar.show)
-        except KeyboardInterrupt:
-            bar.stop()
-            raise Stopped(_kept(command, folder)) from None
+    try:
+        with Bar() as bar:
+            return train(lambda done, total, row: bar.show(done, total, line(row)))
+    except KeyboardInterrupt:
+        raise Stopped(_kept(command, folder)) from None
 
 
 def told(table: "RenderableType", folder: Path, *more: str) -> None:
@@ -63,36 +62,3 @@ def _kept(command: str, folder: Path) -> str:
         f"stopped at step {run.step:,} of {run.config.get('steps', 0):,}; all of it is saved. "
         f"Go on with: {command} --resume {folder}"
     )
-
-
-class Bar:
-    """A progress bar on the standard error: steps, losses, the foremost measure, speed. Gone when the work is done."""
-
-    def __init__(self, line: Callable[[dict], str]):
-        self.line = line
-
-    def __enter__(self) -> "Bar":
-        from rich import progress
-        from rich.console import Console
-
-        columns = (
-            progress.MofNCompleteColumn(),
-            progress.BarColumn(bar_width=None),
-            progress.TaskProgressColumn(),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.description}"),
-        )
-        console = Console(stderr=True)
-        self.bar = progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.bar.add_task("starting", total=None)
-        self.bar.start()
-        return self
-
-    def show(self, done: int, total: int, row: dict[str, Any]) -> None:
-        self.bar.update(self.task, completed=done, total=total, description=self.line(row))
-
-    def stop(self) -> None:
-        self.bar.stop()
-
-    def __exit__(self, *error: object) -> None:
-        self.stop()
