@@ -77,7 +77,7 @@ class Lstm(nn.Module):
         return hidden @ self.out + self.out_bias
 
     def draw(self, hidden: Tensor, uniform: Tensor) -> Tensor:
-        """The next tokens [b] of states [b, h], by uniform [b] in [0, 1)."""
+        """The next tokens of states [b, h], by uniform [b] in [0, 1); by uniform [b, r] r of each, [b, r]."""
         return drawn(hidden, self.out, self.out_bias, uniform)
 
     def log_likelihood(self, tokens: Tensor) -> Tensor:

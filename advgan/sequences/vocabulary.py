@@ -61,12 +61,13 @@ def log_softmax_at(hidden: Tensor, out: Tensor, bias: Tensor, tokens: Tensor) ->
 
 
 def drawn(hidden: Tensor, out: Tensor, bias: Tensor, uniform: Tensor) -> Tensor:
-    """[n] int64: tokens drawn from softmax(hidden [n, h] @ out + bias) by uniform [n] in [0, 1)."""
+    """int64, as uniform [n] or [n, r] in [0, 1): tokens drawn from softmax(hidden [n, h] @ out + bias), r of each row."""
     with torch.no_grad():
-        parts = [
-            choose(torch.addmm(bias, hidden[rows], out), uniform[rows])[:, 0] for rows in blocks(hidden, len(bias))
-        ]
-        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=hidden.device)
+        tokens = torch.empty_like(uniform, dtype=torch.int64)
+        for rows in blocks(hidden, len(bias)):
+            some = uniform[rows]
+            tokens[rows] = choose(torch.addmm(bias, hidden[rows], out), some).view_as(some)
+        return tokens
 
 
 def choose(logits: Tensor, uniform: Tensor) -> Tensor:
