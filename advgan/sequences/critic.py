@@ -27,7 +27,9 @@ class Cnn(nn.Module):
         super().__init__()
         fitting = {width: count for width, count in filters.items() if width <= length}
         if not fitting:
-            raise InputError(f"No filter is as narrow as a sequence of length {length}: {', '.join(map(str, filters))}.")
+            raise InputError(
+                f"No filter is as narrow as a sequence of length {length}: {', '.join(map(str, filters))}."
+            )
         self.features = sum(fitting.values())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

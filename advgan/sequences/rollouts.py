@@ -8,12 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .lstm import Lstm
+from .model import Model
 
 Score = Callable[[Tensor], Tensor]  # whole sequences [n, T] -> [n]
 
 
-def continued(generator: Lstm, tokens: Tensor, uniform: Tensor) -> Tensor:
+def continued(generator: Model, tokens: Tensor, uniform: Tensor) -> Tensor:
     """[T - 1, R, b, T] int64: of each beginning of 1 to T - 1 of the tokens [b, T], R whole sequences.
 
     uniform [b, T - 1, R, T] in [0, 1): by uniform[i, k - 1, r, t] the token at t is drawn where k tokens are given.
@@ -35,7 +35,7 @@ def continued(generator: Lstm, tokens: Tensor, uniform: Tensor) -> Tensor:
     return whole
 
 
-def values(generator: Lstm, score: Score, tokens: Tensor, uniform: Tensor) -> Tensor:
+def values(generator: Model, score: Score, tokens: Tensor, uniform: Tensor) -> Tensor:
     """[b, T]: of the tokens [b, T], the value of the first 1, 2, ... T, the last being the score of the whole."""
     rows, length = tokens.shape
     if length == 1:

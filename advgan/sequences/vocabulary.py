@@ -61,7 +61,7 @@ def log_softmax_at(hidden: Tensor, out: Tensor, bias: Tensor, tokens: Tensor) ->
 
 
 def drawn(hidden: Tensor, out: Tensor, bias: Tensor, uniform: Tensor) -> Tensor:
-    """int64, as uniform [n] or [n, r] in [0, 1): tokens drawn from softmax(hidden [n, h] @ out + bias), r of each row."""
+    """Tokens from softmax(hidden [n, h] @ out + bias), int64: one a row by uniform [n] in [0, 1), or r by [n, r]."""
     with torch.no_grad():
         tokens = torch.empty_like(uniform, dtype=torch.int64)
         for rows in blocks(hidden, len(bias)):

@@ -65,7 +65,8 @@ def lines(tables: list[Table]) -> list[tuple[str, Measures]]:
 def likelihood(truth: Lstm, data: Tensor, tmp_path_factory) -> tuple[Lstm, Arrays]:
     """The generator, and how it came to be: `minutes`, `steps`, `curve`."""
     recipe = Recipe()
-    files = [Path(advgan.sequences.__file__).parent / f"{name}.py" for name in ("lstm", "vocabulary", "likelihood")]
+    names = ("lstm", "model", "vocabulary", "likelihood")
+    files = [Path(advgan.sequences.__file__).parent / f"{name}.py" for name in names]
     key = {
         "recipe": asdict(recipe),
         "data": fingerprint_of(data),
