@@ -83,8 +83,8 @@ class Model(nn.Module, ABC):
         if not tau > 0:
             raise InputError(f"A temperature of {tau}. It is above 0.")
         model = deepcopy(self).eval().requires_grad_(False)
-        model.out /= tau
-        model.out_bias /= tau
+        model.out.div_(tau)
+        model.out_bias.div_(tau)
         return model
 
 

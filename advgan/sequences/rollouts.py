@@ -24,7 +24,7 @@ def continued(generator: Model, tokens: Tensor, uniform: Tensor) -> Tensor:
     whole = tokens.expand(length - 1, copies, rows, length).clone()
     with torch.no_grad():
         given = generator.states(tokens)
-        state = tuple(each.new_empty(0, generator.width) for each in given)
+        state = tuple(each[:0, 0] for each in given)
         for t in range(1, length):
             hidden, memory = (each[:, t] for each in given)
             whole[: t - 1, ..., t] = generator.draw(state[0], u[: t - 1, ..., t].reshape(-1)).view(t - 1, copies, rows)
