@@ -45,6 +45,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan.sequences.sampling", "advgan.sequences.oracle", "advgan.sequences.loop", "advgan.sequences.rollouts"},
     {"advgan.sequences.generators", "advgan.sequences.critic"},
     {"advgan.sequences.measures", "advgan.sequences.likelihood"},
+    {"advgan.sequences.lessons", "advgan.sequences.beginning"},
     {"advgan.sequences.policy", "advgan.sequences.gumbel"},
     {"advgan.sequences"},
     {"advgan"},

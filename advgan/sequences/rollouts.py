@@ -26,12 +26,12 @@ def continued(generator: Model, tokens: Tensor, uniform: Tensor) -> Tensor:
         given = generator.states(tokens)
         state = tuple(each[:0, 0] for each in given)
         for t in range(1, length):
-            hidden, memory = (each[:, t] for each in given)
+            joining = tuple(each[:, t] for each in given)
             whole[: t - 1, ..., t] = generator.draw(state[0], u[: t - 1, ..., t].reshape(-1)).view(t - 1, copies, rows)
-            whole[t - 1, ..., t] = generator.draw(hidden, u[t - 1, ..., t].T).T  # one distribution for all R
+            whole[t - 1, ..., t] = generator.draw(joining[0], u[t - 1, ..., t].T).T  # one distribution for all R
             if t + 1 < length:
-                joined = (torch.cat((a, b.repeat(copies, 1))) for a, b in zip(state, (hidden, memory), strict=True))
-                state = generator.read(whole[:t, ..., t].reshape(-1), tuple(joined))  # type: ignore[arg-type]
+                state = tuple(torch.cat((a, b.repeat(copies, 1))) for a, b in zip(state, joining, strict=True))
+                state = generator.read(whole[:t, ..., t].reshape(-1), state)
     return whole
 
 
