@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import embedding, relu
 
 from attacks.errors import InputError, unknown
 
@@ -23,9 +23,9 @@ class Cnn(nn.Module):
     [b], the logits of being real. filters: how many of each width; those wider than `length` are left out.
     """
 
-    def __init__(self, vocabulary: int, length: int, filters: Mapping[int, int], embedding: int = 64, seed: int = 0):
+    def __init__(self, vocabulary: int, length: int, filters: Mapping[int, int], width: int = 64, seed: int = 0):
         super().__init__()
-        fitting = {width: count for width, count in filters.items() if width <= length}
+        fitting = {covered: count for covered, count in filters.items() if covered <= length}
         if not fitting:
             raise InputError(
                 f"No filter is as narrow as a sequence of length {length}: {', '.join(map(str, filters))}."
@@ -33,21 +33,26 @@ class Cnn(nn.Module):
         self.features = sum(fitting.values())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.embedding = nn.Parameter(torch.empty(vocabulary, embedding).uniform_(-1, 1))
-            self.convolutions = nn.ModuleList(nn.Conv1d(embedding, count, width) for width, count in fitting.items())
+            self.embedding = nn.Parameter(torch.empty(vocabulary, width).uniform_(-1, 1))
+            self.convolutions = nn.ModuleList(
+                nn.Conv1d(width, count, covered, bias=False) for covered, count in fitting.items()
+            )
+            self.bias = nn.Parameter(torch.full((self.features,), DEVIATION))
             self.gate, self.layer = (nn.Linear(self.features, self.features) for _ in range(2))
             self.end = nn.Linear(self.features, 2)
             for each in (*self.convolutions, self.end):
                 nn.init.trunc_normal_(each.weight, 0, DEVIATION, -2 * DEVIATION, 2 * DEVIATION)  # type: ignore[arg-type]
-                nn.init.constant_(each.bias, DEVIATION)  # type: ignore[arg-type]
             for each in (self.gate, self.layer):
                 nn.init.xavier_uniform_(each.weight)
             nn.init.constant_(self.gate.bias, -OPEN)
+            nn.init.constant_(self.end.bias, DEVIATION)
 
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """kept [b, features]: what each feature is multiplied by before the last layer; None: nothing is dropped."""
-        embedded = (x @ self.embedding if x.is_floating_point() else self.embedding[x]).transpose(1, 2)
-        largest = relu(torch.cat([convolution(embedded).amax(2) for convolution in self.convolutions], 1))
+        shares = x.is_floating_point()
+        embedded = (x @ self.embedding if shares else embedding(x, self.embedding)).transpose(1, 2)
+        largest = torch.cat([convolution(embedded).max(2).values for convolution in self.convolutions], 1)
+        largest = relu(largest + self.bias)
         share = self.gate(largest).sigmoid()
         passed = share * relu(self.layer(largest)) + (1 - share) * largest
         logits = self.end(passed if kept is None else passed * kept)

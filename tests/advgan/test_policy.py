@@ -14,6 +14,7 @@ from advgan.sequences.critic import build
 from advgan.sequences.loop import train
 from advgan.sequences.lstm import Lstm
 from advgan.sequences.measures import critic_gap
+from advgan.sequences.model import Model
 from advgan.sequences.policy import Policy, Recipe, rewarded
 from advgan.sequences.sampling import sample
 from attacks import InputError
@@ -34,7 +35,7 @@ SHORT = Recipe(
 DATA = sample(tiny(1), 32, LENGTH, seed=0)
 
 
-def method(recipe: Recipe = SHORT, data: Tensor = DATA, start: Lstm | None = None) -> Policy:
+def method(recipe: Recipe = SHORT, data: Tensor = DATA, start: Model | None = None) -> Policy:
     return Policy(recipe, data, VOCABULARY, start)
 
 
