@@ -30,7 +30,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan.objectives", "advgan.penalties", "advgan.networks", "advgan.schedules", "advgan.processes"},
     {"advgan.bounding", "advgan.fooling"},
     {"advgan.mixtures", "advgan.measures"},
-    {"advgan.recipe", "advgan.health", "advgan.train", "advgan.theory"},
+    {"advgan.recipe", "advgan.health", "advgan.train", "advgan.theory", "advgan.stopping"},
     {"advgan.recipes", "advgan.perturbing", "advgan.perturber"},
     {"advgan.checkpoint", "advgan.samples"},
     {"advgan.run", "advgan.gaussian"},
