@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,12 +42,13 @@ def train(
     *,
     resume: bool = False,
     every: int | None = None,
+    also: Collection[int] = (),
     measure: Measure | None = None,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Rows:
     """Takes all steps, and returns a row for each mark: "step", "seconds", the means since the last mark, the measures.
 
-    every: steps between marks (None: a twentieth of the run). A mark writes the folder's run.json,
+    every: steps between marks (None: a twentieth of the run); also: further marks. A mark writes the folder's run.json,
     generator.safetensors and state.safetensors; progress is called where the run begins or goes on, and after every
     step. Ctrl-C finishes the step, saves and raises KeyboardInterrupt. Whatever happens, `resume` goes on from what was
     saved last as if nothing had, on the CPU bit for bit. Raises InputError for a folder that holds something else, or
@@ -65,7 +66,7 @@ def train(
         while run.step < method.steps and not stopped.is_set():
             run.means.add(method.advance(run.step))
             run.step += 1
-            if run.step % every == 0 or run.step == method.steps:
+            if run.step % every == 0 or run.step in also or run.step == method.steps:
                 run.mark(measure)
             if progress:
                 tell(progress, run.step, run.rows[-1], stopped)

@@ -30,7 +30,9 @@ class Ruler:
     held_out: Tensor
 
     def measure(self, generator: Model, count: int = COUNT, seed: int = 0) -> dict[str, float]:
-        """Of `count` lines, and of all that were held out (at most as many lines as there are to learn from): by name, with the error as NAME_error where there is one.
+        """Of `count` lines, or of as many as there are to learn from, and of all that were held out.
+
+        By name, with the error as NAME_error where there is one:
 
         perplexity of a token held out, END among them and UNKNOWN left out; bleu_n with those lines as references,
         self_bleu_n, distinct_n; `copied`: the share of lines that stand in training, `different`: that no other equals.

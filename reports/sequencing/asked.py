@@ -34,7 +34,7 @@ SHORT: dict[str, dict[str, Any]] = {  # of what is small; an oracle from a file 
     "gumbel": {"rounds": 300},
 }
 STEPS = 3000  # of likelihood on text, about: a small text is read often, a large one seldom
-MOST_EPOCHS = 60
+MOST_EPOCHS = 20
 RATES = ("lr", "critic_lr", "game_lr")
 COUNTED = ("critic_first", "critic_sets")  # from 0 up; all other whole numbers from 1
 ONLY_TEXT, ONLY_ORACLE = ("vocabulary", "vocabulary_size", "cut"), ("sequences",)
@@ -97,6 +97,9 @@ class Asked(Options):
         elif self.is_text:
             batch = self.recipe.get("batch", likelihood.Recipe.batch)
             usual |= {"epochs": max(1, min(MOST_EPOCHS, STEPS * batch // count)), "hidden": 64}
+        if self.method == "seqgan":
+            learnt = min(count, {**usual, **self.recipe}.get("critic_sequences") or count)
+            usual["critic_batch"] = min(policy.Recipe.critic_batch, 2 * learnt)
         return RECIPES[self.method](**{**usual, **self.recipe})
 
     def command(self, out: str) -> str:

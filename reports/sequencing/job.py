@@ -77,14 +77,20 @@ class _Sequencing:
                 self._keep(step)
 
         rows = trained(
-            self.method, self.folder, resume=self.resume, every=self.every, measure=self._measure, progress=watched
+            self.method,
+            self.folder,
+            resume=self.resume,
+            every=self.every,
+            also=[step for step in [told.game_from(self.method.config)] if step],
+            measure=self._measure,
+            progress=watched,
         )
         generator, critic = self.generator, self.method.nets.get("critic")
         measures = _finite(self.subject.examine(generator, critic))
         if self.asked.method == "likelihood":
             self.results = {"sweep": [_finite(row) for row in swept(self.subject.measure, generator)]}
         run = saved.read_json(self.folder, saved.RUN)
-        warned = told.warnings(rows, measures)
+        warned = told.warnings(run["config"], rows, measures)
         saved.write_json(self.folder, saved.RUN, {**run, "measures": measures, "warnings": warned})
         tokens = self._written(SHOWN)
         saved.write_pictures(self.folder, {"x": tokens.cpu().numpy(), **self.subject.shown(tokens)})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advgan.sequences import text
 from advgan.sequences.model import Model
-from advgan.sequences.prose import COUNT, Ruler
+from advgan.sequences.prose import Ruler
 from advgan.sequences.text import Vocabulary, pieces, until_end
 from attacks.errors import InputError
 
@@ -20,7 +20,6 @@ VOCABULARY = "vocabulary.json"
 HELD_OUT = 5  # one in so many different lines is kept from training
 FEWEST = 10  # different lines
 LONGEST = 256  # tokens of a line, where nothing is said of it
-AT_MARKS = 500  # lines
 PARTED = f"every {HELD_OUT}th of the different lines, in the order of the file, is held out with all its copies"
 
 
@@ -71,7 +70,6 @@ class Lines:
             "vocabulary": self.vocabulary,
             "cut": self.were_cut,
             "sha256": self.digest,
-            "at_marks": min(AT_MARKS, len(self.training)),
         }
 
     @property
@@ -82,11 +80,10 @@ class Lines:
         self.words.save(folder / VOCABULARY)
 
     def measure(self, generator: Model) -> dict[str, float]:
-        return self.ruler.measure(generator, AT_MARKS)
+        return self.ruler.measure(generator)
 
     def examine(self, generator: Model, critic: nn.Module | None) -> dict[str, float]:
-        real = {f"real_{name}": value for name, value in self.ruler.real(COUNT).items()}
-        return self.ruler.measure(generator, COUNT) | real
+        return self.measure(generator) | {f"real_{name}": value for name, value in self.ruler.real().items()}
 
     def shown(self, tokens: Tensor) -> dict[str, np.ndarray]:
         """`copied` [n] bool: does the line stand in training?"""

@@ -21,7 +21,8 @@ from reports.training.charts import Level, Line
 from reports.training.page import configured
 from reports.training.saved import SavedRun
 
-SAMPLES, MOMENTS, AT_A_MOMENT = 20, 5, 4
+MOMENTS, AT_A_MOMENT = 5, 4
+LINES, ROWS = 20, 12  # of text, and of tokens, that are shown
 PROGRESS = [  # title, measures, how their heights are drawn
     ("Divergences a token", ["jeffreys", "kl", "reverse_kl"], "log"),
     ("Next token’s JS", ["token_js"], "log"),
@@ -40,7 +41,7 @@ GAME = [  # title, note, columns of the history and what they are called
     ("Reward", "the critic’s probability that it is real", {"reward": "reward"}),
     ("Gradient of the generator", "root mean square", {"slope": "gradient"}),
 ]
-SWEPT_ORACLE = ("jeffreys", "token_js", "kl", "reverse_kl", "nll_oracle", "nll_gen")
+SWEPT_ORACLE = ("jeffreys", "token_js", "nll_oracle", "nll_gen")
 SWEPT_TEXT = ("perplexity", "bleu_3", "self_bleu_3", "distinct_2", "copied")
 
 
@@ -117,7 +118,7 @@ def contents(run: SavedRun) -> SequencePage:
         command=run.about.get("command", ""),
         sample=f"advgan sample {shlex.quote(str(run.folder))} --n 20",
         facts=_facts(run),
-        config=configured(run),
+        config=[pair for pair in configured(run) if pair[0] != "model"],
         versions=[(name, str(version)) for name, version in run.about.get("versions", {}).items()],
     )
 
@@ -137,7 +138,7 @@ def _lines(run: SavedRun) -> list[Written]:
     kept = run.pictures
     if "x" not in kept:
         return []
-    lines = Reader.of(run.folder).shown(kept["x"][:SAMPLES])
+    lines = Reader.of(run.folder).shown(kept["x"][: LINES if told.is_text(run) else ROWS])
     if "nll" in kept:
         notes = [words.number(float(nll)) for nll in kept["nll"]]
     else:
@@ -174,11 +175,8 @@ def _measures_note(run: SavedRun) -> str:
     each = "" if told.is_text(run) else " each of the generator and of the oracle"
     marks = data.get("at_marks")
     before = " “Before the game” is when maximum likelihood had ended." if told.before_game(run) else ""
-    return (
-        f"From {of}{each}, with standard errors; through training from {marks:,}.{before}"
-        if marks
-        else f"From {of}{each}."
-    )
+    through = f"; through training from {marks:,}" if marks else ""
+    return f"From {of}{each}, with standard errors{through}.{before}"
 
 
 def _measured(run: SavedRun, title: str, names: list[str], how: str) -> Chart | None:

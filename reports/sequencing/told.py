@@ -1,5 +1,6 @@
 """How is it said what a generator of sequences is, what its numbers mean, and what speaks against them?"""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,6 @@ from reports.pages.base import Doubt
 from reports.sequencing.measured import MEASURES
 from reports.training.saved import SavedRun
 
-METHODS = {"likelihood": "maximum likelihood", "policy": "SeqGAN", "gumbel": "Gumbel-softmax"}
 SURE = 3  # standard errors
 WORSE = 1.05  # times the least perplexity
 COLLAPSED, COPIED, UNKNOWN = 0.5, 0.5, 0.1
@@ -18,16 +18,9 @@ def is_text(run: SavedRun) -> bool:
     return run.about.get("data", {}).get("kind") in ("words", "characters")
 
 
-def is_game(run: SavedRun) -> bool:
-    return run.config.get("method") != "likelihood"
-
-
-def method(run: SavedRun) -> str:
-    return METHODS.get(str(run.config.get("method")), "an unknown method")
-
-
 def named(run: SavedRun) -> str:
-    return str(run.about.get("data", {}).get("name", "sequences"))
+    name = str(run.about.get("data", {}).get("name", "sequences"))
+    return "a small oracle" if name == "oracle" else name
 
 
 def foremost(run: SavedRun) -> list[str]:
@@ -75,18 +68,26 @@ def _things(run: SavedRun) -> str:
 
 def before_game(run: SavedRun) -> dict[str, Any]:
     """The row of the history from when maximum likelihood had ended and the game had not begun; empty without one."""
-    if not is_game(run):
-        return {}
-    epochs = 0 if run.config.get("start") else run.config.get("epochs", 0)
-    rows = [row for row in run.history if epochs <= row["step"] <= epochs + run.config.get("critic_first", 0)]
-    return rows[-1] if rows else {}
+    return next((row for row in run.history if row["step"] == game_from(run.config)), {})
+
+
+def game_from(config: dict[str, Any]) -> int | None:
+    """The step after which the generator plays; None without a game."""
+    if config.get("method") == "likelihood":
+        return None
+    return _epochs(config) + config.get("critic_first", 0)
+
+
+def _epochs(config: dict[str, Any]) -> int:
+    """Of maximum likelihood before a game."""
+    return 0 if config.get("start") else config.get("epochs", 0)
 
 
 def stages(run: SavedRun) -> str:
     """What the steps are."""
-    if not is_game(run):
+    if game_from(run.config) is None:
         return f"A step is a batch of {run.config.get('batch', 0):,}."
-    epochs, first = 0 if run.config.get("start") else run.config.get("epochs", 0), run.config.get("critic_first", 0)
+    epochs, first = _epochs(run.config), run.config.get("critic_first", 0)
     said = [f"Steps to {epochs:,} are epochs of maximum likelihood"] if epochs else []
     said += [f"{'those to' if said else 'Steps to'} {epochs + first:,} the critic's first lessons"] if first else []
     said += ["further ones rounds of the game"] if said else ["A step is a round of the game"]
@@ -124,32 +125,36 @@ def _of_text(run: SavedRun) -> list[str]:
     ]
 
 
-def warnings(history: Sequence[dict[str, Any]], measures: dict[str, float]) -> list[dict[str, Any]]:
+def warnings(
+    config: dict[str, Any], history: Sequence[dict[str, Any]], measures: dict[str, float]
+) -> list[dict[str, Any]]:
     """What a finished run gives reason to doubt: "kind", "step", "what", "remedy"."""
-    if not history:
-        return []
-    found = [*_learnt_by_heart(history), *_collapsed(measures), *_of_lines(measures)]
+    found = [*_risen(history, game_from(config)), *_collapsed(measures), *_of_lines(measures)]
     return [{"kind": kind, "step": history[-1]["step"], "what": said, "remedy": remedy} for kind, said, remedy in found]
 
 
 Said = tuple[str, str, str]  # kind, what, remedy
 
 
-def _learnt_by_heart(history: Sequence[dict[str, Any]]) -> list[Said]:
+def _risen(history: Sequence[dict[str, Any]], game: int | None) -> list[Said]:
+    """Was what it knows of the truth better before?"""
+    name = "perplexity" if any("perplexity" in row for row in history) else "kl"
+    called = {"perplexity": "Perplexity on lines held out", "kl": "KL (oracle, generator)"}[name]
+    rows = [row for row in history if name in row]
+    if not rows:
+        return []
+    least, last = min(rows, key=lambda row: row[name]), rows[-1]
+    doubt = SURE * math.hypot(last.get("kl_error", 0), least.get("kl_error", 0))
+    if last[name] <= (WORSE * least[name] if name == "perplexity" else least[name] + doubt):
+        return []
+    said = f"{called} was least at step {least['step']:,} ({words.number(least[name])}) and has risen since to "
+    said += f"{words.number(last[name])}: "
+    if game is not None and least["step"] <= game:
+        return [("worse", f"{said}the game has made it miss more of the truth.", "A smaller --lr, or fewer --rounds.")]
+    if game is not None:
+        return [("worse", f"{said}it narrows down.", "Fewer --rounds, or a smaller --lr.")]
     remedy = "Fewer --epochs, more data, or a smaller --hidden."
-    for name, called in (("perplexity", "Perplexity on lines held out"), ("kl", "KL (oracle, generator)")):
-        rows = [row for row in history if row.get(name) is not None]
-        if not rows:
-            continue
-        least, last = min(rows, key=lambda row: row[name]), rows[-1]
-        doubt = SURE * (last.get("kl_error", 0) ** 2 + least.get("kl_error", 0) ** 2) ** 0.5
-        if last[name] > (WORSE * least[name] if name == "perplexity" else least[name] + doubt):
-            said = (
-                f"{called} was least at step {least['step']:,} ({words.number(least[name])}) and has risen since "
-                f"({words.number(last[name])}): it learns its data by heart, or narrows down."
-            )
-            return [("learnt_by_heart", said, remedy)]
-    return []
+    return [("learnt_by_heart", f"{said}it learns its data by heart.", remedy)]
 
 
 def _collapsed(measures: dict[str, float]) -> list[Said]:
