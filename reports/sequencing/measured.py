@@ -2,6 +2,7 @@
 
 import math
 
+from advgan.sequences.bleu import ORDERS
 from reports import words
 from reports.training.measured import Measure, Measures
 
@@ -36,7 +37,10 @@ def _bleu(n: int) -> Measure:
     return Measure(
         f"BLEU-{n}",
         "number",
-        f"of its 1- to {n}-grams those in lines held out; 1 is all. Copies of one good line score high, too",
+        "how far its n-grams, of 1 to so many tokens, stand in lines held out; 1: all. One good line again and again "
+        "scores high, too"
+        if n == ORDERS[0]
+        else "",
         lambda m: f"BLEU-{n} {words.number(m[f'bleu_{n}'])}",
     )
 
@@ -45,7 +49,9 @@ def _self_bleu(n: int) -> Measure:
     return Measure(
         f"self-BLEU-{n}",
         "number",
-        "of each line with all others as references: higher than real lines have means less variety",
+        "of each line with all others as references: more than real lines have is less variety"
+        if n == ORDERS[0]
+        else "",
         lambda m: f"Self-BLEU-{n} {words.number(m[f'self_bleu_{n}'])}",
     )
 
@@ -116,8 +122,8 @@ MEASURES = {  # the foremost first: the first that a run has is its headline
         "of a token of the lines held out: among so many equally likely ones it is lost. Smaller is better",
         lambda m: f"A perplexity of {told('perplexity', m)} on lines it has not seen",
     ),
-    **{f"bleu_{n}": _bleu(n) for n in (2, 3, 4, 5)},
-    **{f"self_bleu_{n}": _self_bleu(n) for n in (2, 3, 4, 5)},
+    **{f"bleu_{n}": _bleu(n) for n in ORDERS},
+    **{f"self_bleu_{n}": _self_bleu(n) for n in ORDERS},
     **{f"distinct_{n}": _distinct(n) for n in (1, 2, 3)},
     "different": Measure(
         "different lines",

@@ -41,6 +41,7 @@ GAME = [  # title, note, columns of the history and what they are called
     ("Reward", "the critic’s probability that it is real", {"reward": "reward"}),
     ("Gradient of the generator", "root mean square", {"slope": "gradient"}),
 ]
+BRIEFLY = ("token_js", "nll_oracle", "nll_gen", "bleu_3", "self_bleu_3", "copied")
 SWEPT_ORACLE = ("jeffreys", "token_js", "nll_oracle", "nll_gen")
 SWEPT_TEXT = ("perplexity", "bleu_3", "self_bleu_3", "distinct_2", "copied")
 
@@ -125,7 +126,7 @@ def contents(run: SavedRun) -> SequencePage:
 
 def _headline(run: SavedRun) -> Headline:
     facts = [("steps", f"{run.step:,}")] + ([("seconds", f"{run.seconds:,.0f}")] if run.seconds else [])
-    facts += [(MEASURES[name].name, _short(run, name)) for name in told.foremost(run)[1:5]]
+    facts += [(MEASURES[name].name, _short(run, name)) for name in BRIEFLY if name in run.measures]
     warned = words.plural(len(run.warnings), "warning") if run.warnings else ""
     return Headline(told.title(run), [each for each in (told.what(run), told.stopped(run)) if each], facts, warned)
 

@@ -118,7 +118,8 @@ def _of_text(run: SavedRun) -> list[str]:
     token = "word" if data.get("kind") == "words" else "character"
     return [
         f"A token is a {token}, or the end of a line. Perplexity is taken on {data.get('held_out', 0):,} lines held "
-        "out; it is the one number here that neither copies nor one line repeated can better.",
+        "out; it is the one number here that neither copies nor one line repeated can better. Guessing evenly scores "
+        f"{data.get('vocabulary', 0):,}.",
         "BLEU says how far what it writes is made of pieces of real lines, self-BLEU and distinct-n how varied it is. "
         "Each can be had at the other's cost: compare runs where the other is equal, with the same number of lines.",
         "“Real” are lines of the training data under the same measures, as many where there are.",

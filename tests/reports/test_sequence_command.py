@@ -31,13 +31,13 @@ def advgan(command: Advgan) -> Advgan:
     return command
 
 
-def save_oracle(path: str, **changed) -> None:
+def save_oracle(path: str, **changed: np.ndarray | None) -> None:
     luck = np.random.default_rng(0)
     shapes: dict[str, tuple[int, ...]] = {"embedding": (6, 3), "W_out": (4, 6), "b_out": (6,)}
     for g in "ifoc":
         shapes |= {f"W_{g}": (3, 4), f"U_{g}": (4, 4), f"b_{g}": (4,)}
     arrays = {name: luck.normal(size=shape).astype(np.float32) for name, shape in shapes.items()} | changed
-    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    np.savez(path, allow_pickle=True, **{name: array for name, array in arrays.items() if array is not None})
 
 
 def run_json(folder: str = "run") -> dict:
