@@ -35,7 +35,7 @@ PROGRESS = [  # title, measures, how their heights are drawn
     ("Lines of the data", ["copied"], "shares"),
 ]
 GAME = [  # title, note, columns of the history and what they are called
-    ("NLL in training", "nats a token, ends of lines among them", {"nll": "NLL"}),
+    ("NLL in training", "nats a token", {"nll": "NLL"}),
     ("Critic’s loss", "ln 2 = 0.693 where it cannot tell", {"critic": "critic"}),
     ("Generator’s loss", "", {"generator": "generator"}),
     ("Reward", "the critic’s probability that it is real", {"reward": "reward"}),
@@ -119,7 +119,7 @@ def contents(run: SavedRun) -> SequencePage:
         command=run.about.get("command", ""),
         sample=f"advgan sample {shlex.quote(str(run.folder))} --n 20",
         facts=_facts(run),
-        config=[pair for pair in configured(run) if pair[0] != "model"],
+        config=_config(run),
         versions=[(name, str(version)) for name, version in run.about.get("versions", {}).items()],
     )
 
@@ -219,6 +219,12 @@ def _sweep(run: SavedRun) -> Swept | None:
     title = "Divergences a token" if names[0] in OF_ORACLE else "Quality and variety"
     chart = graphs.chart(title, "", drawn, x="temperature", how="plain" if names[0] in OF_ORACLE else "shares")
     return Swept([MEASURES[name].name for name in names], told_rows, chart)
+
+
+def _config(run: SavedRun) -> list[tuple[str, str]]:
+    """Without what the rest says already, and without a beginning where there is none."""
+    left_out = {"what", "model"} | ({"start"} if run.config.get("start") is None else set())
+    return [pair for pair in configured(run) if pair[0] not in left_out]
 
 
 def _facts(run: SavedRun) -> list[tuple[str, str]]:

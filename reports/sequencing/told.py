@@ -107,8 +107,9 @@ def _of_oracle(run: SavedRun) -> list[str]:
         f"NLL under the oracle, the measure of most papers, is one-sided: the oracle itself scores {entropy}, and a "
         "generator that repeats the likeliest sequence scores far less. Less than the oracle's own is collapse. It "
         "counts what is written that should not be, never what is missing.",
-        "NLL of the oracle's sequences counts what is missing. Both less the oracle's entropy are the two KL "
-        "divergences, and their sum, the Jeffreys divergence, is what to rank by; so is the next token's JS.",
+        "NLL of the oracle's sequences counts what is missing. Each of the two, less the entropy of the one that wrote "
+        "the sequences, is a KL divergence. Their sum, the Jeffreys divergence, is what to rank by; so is the next "
+        "token's JS.",
         "The same oracle and the same length are needed to compare two runs.",
     ]
 
