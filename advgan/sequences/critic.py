@@ -50,7 +50,7 @@ class Cnn(nn.Module):
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """kept [b, features]: what each feature is multiplied by before the last layer; None: nothing is dropped."""
         shares = x.is_floating_point()
-        embedded = (x @ self.embedding if shares else embedding(x, self.embedding)).transpose(1, 2)
+        embedded = (x @ self.embedding if shares else embedding(x, self.embedding)).transpose(1, 2).contiguous()
         largest = torch.cat([convolution(embedded).max(2).values for convolution in self.convolutions], 1)
         largest = relu(largest + self.bias)
         share = self.gate(largest).sigmoid()
