@@ -94,7 +94,7 @@ def _side(vocabulary: int) -> int:
 
 
 def _chosen(room: Tensor, vocabulary: int, u: Tensor) -> Tensor:
-    """`choose` of the logits at the front of room [b, side * side], which become shares there; behind them are zeros."""
+    """`choose` of the logits at the front of room [b, side * side], where they become shares; the rest is 0."""
     shares, side = room[:, :vocabulary], _side(vocabulary)
     shares.sub_(shares.amax(1, keepdim=True)).exp_()
     groups = room.unflatten(1, (side, side))

@@ -87,7 +87,10 @@ def play(args: argparse.Namespace, seed: int, game: Any, truth: Lstm, began: flo
     stream = torch.cuda.stream(torch.cuda.Stream()) if args.device.startswith("cuda") else nullcontext()
     try:
         with stream:
-            train(game, folder, resume=(folder / FILE).exists(), every=args.every, measure=measure, progress=progress)
+            resume = (folder / FILE).exists()
+            if not resume:
+                told(seed=seed, step=0, seconds=0.0, **measure(game.nets["generator"]))
+            train(game, folder, resume=resume, every=args.every, measure=measure, progress=progress)
     except OutOfTimeError:
         told(seed=seed, cut_after=time.perf_counter() - began)
 
