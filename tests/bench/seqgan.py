@@ -8,6 +8,7 @@ import argparse
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")  # on a GPU, until what is measured last
     if args.eager:
         lessons.WARM = 0
     args.out.mkdir(parents=True, exist_ok=True)
@@ -51,16 +53,25 @@ def main() -> None:
     told = partial(tell, args.out / "rows.jsonl", threading.Lock())
     tell_about(args, device, told)
     plays = [partial(play, args, seed, game, truth, began, told) for seed, game in games.items()]
-    if device.type != "cuda":
+    if device.type == "cuda":
+        side_by_side(plays)
+    else:
         for each in plays:
             each()
-        return
+    torch.set_float32_matmul_precision("highest")
+    for seed, game in games.items():
+        found = compare(truth, game.nets["generator"], LENGTH, args.count or SEQUENCES)
+        told(seed=seed, last=True, seconds_in_all=time.perf_counter() - began, **found.numbers())
+
+
+def side_by_side(plays: list[Callable[[], None]]) -> None:
     threads = [threading.Thread(target=each) for each in plays]
     torch.cuda.synchronize()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    torch.cuda.synchronize()
 
 
 def game_of(args: argparse.Namespace, seed: int, data: Tensor, vocabulary: int) -> Any:
@@ -71,7 +82,7 @@ def game_of(args: argparse.Namespace, seed: int, data: Tensor, vocabulary: int) 
 
 def play(args: argparse.Namespace, seed: int, game: Any, truth: Lstm, began: float, told: Any) -> None:
     folder = args.out / str(seed)
-    rows = SEQUENCES if args.count is None else args.count
+    rows = args.count or SEQUENCES
 
     def measure(generator: Model) -> dict[str, float]:
         found = compare(truth, generator, LENGTH, rows).numbers()
@@ -103,7 +114,9 @@ def tell_about(args: argparse.Namespace, device: torch.device, told: Any) -> Non
 def tell(path: Path, lock: threading.Lock, **row: Any) -> None:
     with lock, path.open("a") as file:
         file.write(json.dumps(row, default=str) + "\n")
-    shown = {name: row[name] for name in ("seed", "step", "seconds", *Measures.__dataclass_fields__) if name in row}
+    shown = {
+        name: row[name] for name in ("seed", "step", "last", "seconds", *Measures.__dataclass_fields__) if name in row
+    }
     print(json.dumps(shown or row, default=str), flush=True)
 
 
