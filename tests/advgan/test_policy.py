@@ -17,7 +17,7 @@ from advgan.sequences.measures import critic_gap
 from advgan.sequences.model import Model
 from advgan.sequences.policy import Policy, Recipe, rewarded
 from advgan.sequences.sampling import sample
-from attacks import InputError
+from attacks import InputError, noise
 
 SHORT = Recipe(
     epochs=1,
@@ -193,6 +193,17 @@ def test_a_score_depends_on_every_token_and_shares_of_tokens_are_scored_alike():
     torch.testing.assert_close(critic(shares), scores)
     torch.testing.assert_close(critic.scores(EVERY), scores.detach())
     assert build("seqgan", 5, 20).features == 1720
+
+
+@pytest.mark.parametrize("length", [3, 20])
+def test_all_filters_in_one_product_answer_as_they_do_in_a_convolution_for_each_width(length):
+    critic = build("seqgan", VOCABULARY, length).double()
+    embedded = noise.normal(0, torch.arange(4), 0, (length, 64), torch.float64).requires_grad_()
+    found = [answers(embedded) for answers in (critic.answers, critic.answers_at_once)]
+    torch.testing.assert_close(*found)
+    weights = noise.normal(1, torch.arange(4), 0, (critic.features,), torch.float64)
+    ours, theirs = (torch.autograd.grad((each * weights).sum(), (embedded, critic.filters)) for each in found)
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(
