@@ -142,7 +142,7 @@ def test_maximum_likelihood_at_its_best_temperature(likelihood, truth: Lstm, lin
 
 
 def test_maximum_likelihood_stopped_early(truth: Lstm, data: Tensor, lines, book: Book):
-    """When 700 other sequences of the oracle were likeliest: marks were at 3, 6, 10 and 15 epochs, 7.65 at the first two.
+    """Where 700 other sequences of the oracle are likeliest: of 3, 6, 10 and 15 epochs the first two, both at 7.65.
 
     The rest of the 120 epochs is learning by heart, which the likelihood under the oracle rewards.
     """
