@@ -5,6 +5,7 @@ CUDA graph. All that changes from step to step is therefore on the device: the p
 """
 
 from collections.abc import Callable
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from .critic import Cnn
 from .sampling import MASKS, REALS
 
 WARM = 3  # steps that CUDA's libraries take to set themselves up
+ONE_AT_A_TIME = Lock()  # captures, of runs in several threads
 
 
 class Lessons:
@@ -84,5 +86,5 @@ class _Desk:
         self._done += 1
         if self.pool.is_cuda and self._done == WARM:
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            with ONE_AT_A_TIME, torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 step(self)

@@ -17,7 +17,7 @@ from advgan.sequences.measures import critic_gap
 from advgan.sequences.model import Model
 from advgan.sequences.policy import Policy, Recipe, rewarded
 from advgan.sequences.sampling import sample
-from attacks import InputError
+from attacks import InputError, noise
 
 SHORT = Recipe(
     epochs=1,
@@ -174,10 +174,10 @@ def test_the_critic_learns_what_can_be_told():
     """From 0.69 towards the best critic's loss, which is known."""
     oracle, generator = tiny(1).float(), tiny(2).float()
     data = sample(oracle, 1000, LENGTH, seed=0)
-    recipe = replace(SHORT, critic_lr=3e-3, critic_batch=64, critic_keep=1.0, critic_l2=0.0, critic_epochs=10)
+    recipe = replace(SHORT, critic_lr=1e-2, critic_batch=64, critic_keep=1.0, critic_l2=0.0, critic_epochs=5)
     game = method(recipe, data, generator)
     gaps = [critic_gap(game.nets["critic"], oracle, generator, LENGTH, 2000).value]
-    for number in range(5):
+    for number in range(3):
         game.lesson(number)
         gaps.append(critic_gap(game.nets["critic"], oracle, generator, LENGTH, 2000).value)
     assert gaps[0] > 0.1
@@ -193,6 +193,17 @@ def test_a_score_depends_on_every_token_and_shares_of_tokens_are_scored_alike():
     torch.testing.assert_close(critic(shares), scores)
     torch.testing.assert_close(critic.scores(EVERY), scores.detach())
     assert build("seqgan", 5, 20).features == 1720
+
+
+@pytest.mark.parametrize("length", [3, 20])
+def test_all_filters_in_one_product_answer_as_they_do_in_a_convolution_for_each_width(length):
+    critic = build("seqgan", VOCABULARY, length).double()
+    embedded = noise.normal(0, torch.arange(4), 0, (length, 64), torch.float64).requires_grad_()
+    found = [answers(embedded) for answers in (critic.answers, critic.answers_at_once)]
+    torch.testing.assert_close(*found)
+    weights = noise.normal(1, torch.arange(4), 0, (critic.features,), torch.float64)
+    ours, theirs = (torch.autograd.grad((each * weights).sum(), (embedded, critic.filters)) for each in found)
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(
