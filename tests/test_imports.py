@@ -16,7 +16,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.kernels"},
     {"attacks.norms", "attacks.noise", "attacks.images", "attacks.hyperplanes"},
     {"attacks.threat"},
-    {"attacks.losses", "attacks.rows", "attacks.models", "attacks.bounds"},
+    {"attacks.losses", "attacks.rows", "attacks.models", "attacks.bounds", "attacks.passes"},
     {"attacks.victim"},
     {"attacks.card", "attacks.checks", "attacks.trace"},
     {"attacks.loop", "attacks.preflight", "attacks.doubts"},
