@@ -1,10 +1,11 @@
 """A cheaper form of a model to search with: what it claims is asked of the model itself before it counts."""
 
+import contextlib
 import copy
 import logging
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,29 +68,37 @@ class Cheap(nn.Module):
         net = net.to(self.dtype)
         if form.channels_last:
             net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.net = torch.compile(net) if form.compile else net
+        self.net = _compiled(net) if form.compile else net
         self.form = form
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype)
         if self.form.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        if self.form.precision != "tf32":
+        with _tensor_float(self.form.precision == "tf32"):
             return self.net(x).float()
-        with _TensorFloat():
-            return self.net(x)
 
 
-class _TensorFloat:
+def _compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    from torch._functorch import config
+
+    compiled = torch.compile(net)
+    # The way back may be gone more than once: compiled code must keep what it needs for it.
+    return lambda x: config.patch(donated_buffer=False)(compiled)(x)
+
+
+@contextlib.contextmanager
+def _tensor_float(wanted: bool) -> Iterator[None]:
     """Matrix products and convolutions of float32 in TF32."""
-
-    def __enter__(self):
-        backends = torch.backends
-        self.before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
-        backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = True
-
-    def __exit__(self, *_):
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self.before
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        for place in places if wanted else ():
+            place.allow_tf32 = True  # pyright: ignore[reportAttributeAccessIssue]
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True) if wanted else ():
+            place.allow_tf32 = allowed  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _folded(net: nn.Module) -> nn.Module:

@@ -48,11 +48,11 @@ class Turns:
 class Recording:
     """The passes of one shape: `x` and `slope` are where their inputs are put, `logits` and `grad` what they leave.
 
-    good: it has been held against the model; checked: in this run too.
+    good: it has been held against the model.
     """
 
     def __init__(self, forward: Forward, x: Tensor, gradient: bool, pool: Pool, turns: Turns):
-        self.x, self.turns, self.good, self.checked = x.detach().clone(), turns, False, False
+        self.x, self.turns, self.good = x.detach().clone(), turns, False
         stream = torch.cuda.Stream(x.device)
         stream.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(stream):
@@ -107,7 +107,7 @@ class Recorder:
     def __init__(self, model: nn.Module, forward: Forward, notes: list[str]):
         """forward: the model's, as `passes.forward_of` gives it; notes: takes a line where recording is given up."""
         self.model, self.forward, self.notes = model, forward, notes
-        self.gave_up = False
+        self.gave_up = self.checked = False
         self.turns = Turns()
         self.forget()
         if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
@@ -120,11 +120,10 @@ class Recorder:
         self.places = _places(self.model)
 
     def look_again(self) -> None:
-        """At the start of a run: recordings of a model that has moved are dropped, the others are checked anew."""
+        """At the start of a run: recordings of a model that has moved are dropped, one of others is checked anew."""
         if self.recordings and self.places != _places(self.model):
             self.forget()
-        for recording in self.recordings.values():
-            recording.checked = False
+        self.checked = False
 
     def passed(self, x: Tensor, gradient: bool) -> Tape | Plain | Replayed:
         key = (tuple(x.shape), x.dtype, gradient)
@@ -143,11 +142,11 @@ class Recorder:
 
     def _replayed(self, recording: Recording, x: Tensor, gradient: bool) -> Tape | Plain | Replayed:
         again = recording.replay(x)
-        if not recording.checked:
+        if not self.checked:
             if not _alike(again.logits, Plain(self.forward, x).logits):
                 self._give_up(DIFFERS)
                 return (Tape if gradient else Plain)(self.forward, x)
-            recording.checked = True
+            self.checked = True
         return again
 
     def _record(self, key: tuple, x: Tensor, gradient: bool) -> None:
@@ -166,7 +165,7 @@ class Recorder:
             slope = torch.linspace(-1, 1, tape.logits.shape[1], device=x.device).expand_as(tape.logits)
             same = _alike(again.pull(slope, keep=True), tape.pull(slope, keep=True))
         if same:
-            recording.good = recording.checked = True
+            recording.good = self.checked = True
         else:
             self._give_up(DIFFERS)
 

@@ -63,7 +63,15 @@ class Tape:
     def pull(self, slope: Tensor, keep: bool) -> Tensor:
         """The gradient of sum(slope * logits), its entries that are not finite 0. keep: it may be asked again."""
         slope = slope.to(self.attached.dtype)
-        (grad,) = torch.autograd.grad(self.attached, self.leaf, slope, retain_graph=keep, allow_unused=True)
+        try:
+            (grad,) = torch.autograd.grad(self.attached, self.leaf, slope, retain_graph=keep, allow_unused=True)
+        except RuntimeError as error:
+            if "donated" not in str(error):
+                raise
+            raise InputError(
+                "This attack takes several gradients of one pass, and the compiled model keeps what it needs for one. "
+                "Set torch._functorch.config.donated_buffer = False before it is first called."
+            ) from error
         if grad is None:  # the graph ends in tensors that the module keeps to itself
             raise InputError(NO_GRADIENT)
         return grad.nan_to_num_(0.0, 0.0, 0.0)
