@@ -31,11 +31,11 @@ class Normalized(nn.Module):
 
 
 class Resized(nn.Module):
-    """model on images [b, C, H, W] brought to its size; the gradient flows through. What is of that size is left alone.
+    """model on images [b, C, H, W] within 0 to 1, brought to its size; those of that size already are left alone.
 
     size: (height, width), or one number for the shorter side.
     crop: (height, width) of the centre that the model is shown after that; None shows all.
-    mode: "bilinear" or "bicubic", antialiased; what bicubic overshoots is cut to the values that the images have.
+    mode: "bilinear" or "bicubic", antialiased; what bicubic overshoots is cut to 0 and 1. Gradients flow through.
     Raises InputError for inputs that are no images, and for a crop larger than the size.
     """
 
@@ -62,7 +62,7 @@ class Resized(nn.Module):
             return self.model(x)
         resized = nn.functional.interpolate(x, self._sized(x), mode=self.mode, align_corners=False, antialias=True)
         if self.mode == "bicubic":
-            resized = resized.clamp(float(x.detach().min()), float(x.detach().max()))
+            resized = resized.clamp(0, 1)
         return self.model(self._cropped(resized))
 
     def described(self) -> str:

@@ -37,7 +37,7 @@ class Manners:
     """What may stand after a # in the address, which is not sent: #rate=5,timeout=10."""
 
     rate: float = math.inf  # requests a second
-    timeout: float = 30.0  # seconds
+    timeout: float = 30.0  # seconds without a byte, and for a whole answer once it has begun
     tries: int = 5
     wait: float = 0.5  # seconds before the second try; doubled before each further one
 
@@ -150,7 +150,7 @@ class _Remote:
             self._pace()
             try:
                 with self.opener.open(self._request(body), timeout=self.manners.timeout) as answer:
-                    return self._read(answer.read(MOST_BYTES + 1))
+                    return self._read(self._body(answer))
             except urllib.error.HTTPError as error:
                 why, wait = f"status {error.code} {error.reason}", _seconds(error.headers.get("Retry-After"))
                 error.close()
@@ -159,6 +159,16 @@ class _Remote:
             except (OSError, HTTPException) as error:
                 why, wait = str(getattr(error, "reason", error)) or type(error).__name__, 0.0
         raise InputError(f"{self.address} gives no answer ({why}). See that the model is served there: docs/http.md.")
+
+    def _body(self, answer: Any) -> bytes:
+        """What it sends, as far as it comes within the time for all of it; one byte beyond MOST_BYTES at most."""
+        parts, length, until = [], 0, time.monotonic() + self.manners.timeout
+        while length <= MOST_BYTES and (part := answer.read1(1 << 16)):
+            parts.append(part)
+            length += len(part)
+            if time.monotonic() > until:
+                raise TimeoutError("it sends too slowly")
+        return b"".join(parts)
 
     def _request(self, body: Mapping[str, Any] | None) -> urllib.request.Request:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}

@@ -14,7 +14,6 @@ from attacks.models import FromCallable, LogProbabilities, from_onnx
 from reports.sources.limits import check_room
 from reports.sources.needed import needed
 
-SOFTMAX = ("Softmax",)
 ROWS = 3  # inputs that the conversion is tried on; an odd number finds a batch size that was written down
 NEAR = 1e-3  # of the scores' spread, by which the converted network may differ
 
@@ -29,8 +28,9 @@ def load(spec: str, weights: Path | None) -> tuple[str, nn.Module]:
     path = Path(spec.partition(":")[2])
     program = _read(onnx, path)
     scores = from_onnx(path)
-    model = _converted(program, path, scores)
-    return path.stem, LogProbabilities(model) if _ends_in_softmax(program) else model
+    softmax = _ends_in_softmax(program)
+    model = _converted(onnx, path, scores, softmax)
+    return path.stem, LogProbabilities(model) if softmax and model is scores else model
 
 
 def _read(onnx: Any, path: Path) -> Any:
@@ -70,38 +70,48 @@ def _ends_in_softmax(program: Any) -> bool:
     if not program.graph.output:
         return False
     last = program.graph.output[0].name
-    return any(last in node.output and node.op_type in SOFTMAX for node in program.graph.node)
+    return any(last in node.output and node.op_type == "Softmax" for node in program.graph.node)
 
 
-def _converted(program: Any, path: Path, scores: FromCallable) -> nn.Module:
-    """The network in PyTorch; or the one that onnxruntime runs, with the reason noted."""
+def _before_softmax(program: Any) -> Any:
+    """The same, less its last step: what goes into that comes out."""
+    graph = program.graph
+    last = next(node for node in graph.node if graph.output[0].name in node.output)
+    graph.output[0].name = last.input[0]
+    graph.node.remove(last)
+    return program
+
+
+def _converted(onnx: Any, path: Path, scores: FromCallable, softmax: bool) -> nn.Module:
+    """The network in PyTorch, up to its softmax; or the one that onnxruntime runs, with the reason noted."""
     file: Any = scores.function
     try:
         import onnx2torch
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the conversion's own making
-            network = onnx2torch.convert(str(path)).eval()
+            program = onnx.load(path)
+            network = onnx2torch.convert(_before_softmax(program) if softmax else program).eval()
         x = torch.rand(ROWS, *_shape(file.input.shape), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             wanted, given = scores(x), network(x)
-        if not _agree(wanted, given):
+        if not _agree(wanted, given.softmax(1) if softmax else given):
             raise InputError("its answers are not those of onnxruntime")
     except Exception as error:  # an operator that is not known, a batch size that was written down
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         file.note = f"onnxruntime runs it; it was not converted: {why.rstrip('.')}"
         return scores
-    return Converted(network)
+    return Converted(network, softmax)
 
 
 class Converted(nn.Module):
     """A network that onnx2torch made."""
 
-    note = "converted by onnx2torch: gradients flow, and its answers agree with onnxruntime's."
-
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, softmax: bool):
         super().__init__()
         self.network = network
+        less = ", less its last softmax" if softmax else ""
+        self.note = f"converted by onnx2torch{less}: gradients flow, and its answers agree with onnxruntime's."
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
