@@ -5,6 +5,7 @@ import sys
 import types
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,7 +76,7 @@ def test_images_of_the_right_size_are_left_alone_and_gradients_flow_through_othe
 # -- timm --
 
 
-def tiny_timm(tmp_path: Path, name: str) -> tuple[nn.Module, Path]:
+def tiny_timm(tmp_path: Path, name: str) -> tuple[Any, Path]:
     import timm
 
     torch.manual_seed(0)
@@ -117,7 +118,7 @@ def test_a_timm_model_that_is_not_there_or_does_not_fit_is_explained(tmp_path: P
         raise OSError("no network")
 
     monkeypatch.setattr(timm, "create_model", refuse)
-    with pytest.raises(InputError, match="could not be fetched .no network.*--weights"):
+    with pytest.raises(InputError, match=r"could not be fetched .no network.*--weights"):
         models.load("timm:test_resnet")
 
 
@@ -128,8 +129,14 @@ def saved(folder: Path, processor: dict, side: int = 16) -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    model = ViTForImageClassification(ViTConfig(**sizes, image_size=side, patch_size=8, num_labels=3)).eval()
+    sizes: Any = {
+        "num_labels": 3,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    model = ViTForImageClassification(ViTConfig(**sizes, image_size=side, patch_size=8)).eval()
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"image_processor_type": "ViTImageProcessor"} | processor)

@@ -95,7 +95,7 @@ def test_nobody_there_and_a_server_that_hangs_are_errors():
         models.load(f"{address}#wait=0.01,tries=2,timeout=1")
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(InputError, match="gives no answer .*timed out"),
+        pytest.raises(InputError, match=r"gives no answer .*timed out"),
     ):
         models.load(f"http://127.0.0.1:{silent.getsockname()[1]}/#tries=1,timeout=0.2")
 
