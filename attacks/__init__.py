@@ -11,6 +11,7 @@ from .gradient.fmn import FMN
 from .gradient.patch import Patch, PatchAttack, train_patch
 from .gradient.pgd import GradientAscent, bim, fgsm, mi_fgsm, ni_fgsm, pgd
 from .loop import Attack, Result
+from .passes.forms import Form, fastest_form
 from .score.square import Square
 from .threat import Goal, ThreatModel, l0, l1, l2, linf
 from .victim import Access, AccessError, Victim
@@ -26,6 +27,7 @@ __all__ = [
     "Card",
     "Cascade",
     "EachTarget",
+    "Form",
     "Goal",
     "GradientAscent",
     "InputError",
@@ -40,6 +42,7 @@ __all__ = [
     "Warm",
     "bim",
     "card_of",
+    "fastest_form",
     "fgsm",
     "l0",
     "l1",

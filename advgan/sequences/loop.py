@@ -14,7 +14,7 @@ from attacks.errors import InputError
 from ..checkpoint import FILE, FORMAT, pack, put_back, refuse_differences, tensors_of, unpack, write, write_json
 from ..health import DivergedError, all_finite, not_finite
 from ..run import GENERATOR, RUN
-from .lstm import Lstm
+from .model import Model
 
 MARKS = 20  # in a run
 Rows = list[dict[str, float]]
@@ -39,7 +39,7 @@ def train(
     *,
     resume: bool = False,
     every: int | None = None,
-    measure: Callable[[Lstm], dict[str, float]] | None = None,
+    measure: Callable[[Model], dict[str, float]] | None = None,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Rows:
     """Takes all steps, and returns a row for each mark: "step", "seconds", the means since the last mark, the measures.
@@ -100,9 +100,9 @@ def _check(method: Method, row: dict[str, float]) -> None:
         )
 
 
-def _measured(method: Method, measure: Callable[[Lstm], dict[str, float]] | None) -> dict[str, float]:
+def _measured(method: Method, measure: Callable[[Model], dict[str, float]] | None) -> dict[str, float]:
     generator = method.nets["generator"]
-    assert isinstance(generator, Lstm)
+    assert isinstance(generator, Model)
     return measure(generator) if measure else {}
 
 
