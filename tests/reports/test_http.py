@@ -2,7 +2,11 @@
 
 import json
 import socket
+import threading
 import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,6 +192,37 @@ def test_decisions_that_are_no_classes_are_refused(said: list):
         stub.said = {"classes": said}
         with pytest.raises(InputError, match=r"contract of docs/http\.md"):
             model(X[:4])
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_option_status_and_the_token():
+    options = [f"| `{field.name}` |" for field in fields(http.Manners)]
+    assert [text for text in (*options, f"`{http.TOKEN}`", *map(str, http.AGAIN)) if text not in PAGE] == []
+
+
+def test_the_server_on_the_page_keeps_to_the_contract():
+    code = PAGE.partition("```py\n")[2].partition("```")[0]
+    code, end, _ = code.partition('HTTPServer(("127.0.0.1", 8000)')
+    assert end
+    names: dict[str, Any] = {"my_model": lambda x: np.tile(stubs.logits(x)[:, :1], 10)}
+    exec(
+        code.replace(
+            "class Model(BaseHTTPRequestHandler):", "class Model(BaseHTTPRequestHandler):\n    log_message = print"
+        ),
+        names,
+    )
+    server = names["HTTPServer"](("127.0.0.1", 0), names["Model"])
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        (model,) = models.load(f"http://127.0.0.1:{server.server_address[1]}/").values()
+        assert np.allclose(model(X).numpy(), np.tile(stubs.logits(X.numpy())[:, :1], 10), atol=1e-6)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_an_answer_of_nan_is_no_classifiers():
