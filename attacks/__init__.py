@@ -1,6 +1,6 @@
 """Adversarial attacks on PyTorch classifiers: `run` an attack on a victim towards a goal under a threat model."""
 
-from . import losses, models
+from . import adapters, losses, models
 from .api import run
 from .card import Card, card_of
 from .catalog import CATALOG
@@ -40,6 +40,7 @@ __all__ = [
     "Transferred",
     "Victim",
     "Warm",
+    "adapters",
     "bim",
     "card_of",
     "fastest_form",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import attacks as catalogue
-from attacks import Attack, Goal, Result, ThreatModel, Victim
+from attacks import Attack, Goal, Result, ThreatModel, card_of
 from attacks.certify import certify
 from attacks.doubts import doubts
 from attacks.errors import InputError
@@ -28,6 +28,7 @@ from reports.options import described, named_attacks
 from reports.overlap import Overlap
 from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
+from reports.sources.told import REVEALED, told, victim_of
 
 SMALL = 256  # numbers in an input
 TOLD_BY_ROWS = {"near_chance"}  # findings that reports.doubts draws from all of the examples
@@ -63,9 +64,17 @@ class Plan:
         norms = {threat.norm.name: replace(threat, eps=float("inf")) for threat in bounded}
         return cls(parsed, named_attacks(attacks), norms if curves else {}, seed, certify)
 
-    @property
-    def runs(self) -> int:
-        return len(self.threats) * len(self.attacks) + len(self.norms)
+    def on(self, data: Dataset) -> "Plan":
+        """The same within the bounds of the data, and where its mask lets an attacker write."""
+
+        def within(threats: dict[str, ThreatModel]) -> dict[str, ThreatModel]:
+            return {name: replace(each, bounds=data.bounds, mask=data.mask) for name, each in threats.items()}
+
+        return replace(self, threats=within(self.threats), norms=within(self.norms))
+
+    def runs(self, attacks: int) -> int:
+        """Of so many attacks."""
+        return len(self.threats) * attacks + len(self.norms)
 
 
 def audit(
@@ -98,15 +107,16 @@ def audit(
 
     Raises InputError where the input cannot be used; nothing is left behind then.
     """
-    plan = Plan.of(threats, attacks, curves, seed, certify)
+    plan = Plan.of(threats, attacks, curves, seed, certify).on(data)
     place = device_named(device)
     if not models:
         raise InputError("No model is named; an audit needs at least one.")
     count = min(examples or len(data), len(data))
-    tell = _Counter(progress, count * len(models) * plan.runs)
+    tell = _Counter(progress)
     seen = DataHash()
     with record.Writer(out, overwrite=overwrite) as writer, placed(models, place), threads(data.shape):
-        each = [_Audited(name, model, plan, writer, tell) for name, model in models.items()]
+        each = [_Audited(name, model, plan, data, writer, tell) for name, model in models.items()]
+        tell.total = count * sum(plan.runs(len(one.attacks)) for one in each)
         for batch in data.batches(examples, batch_size):
             seen.add(batch)
             for one in each:
@@ -133,10 +143,10 @@ def audit(
                 "n": count,
                 "shape": list(data.shape),
                 "classes": _all_classes(data.classes, max(one.classes for one in each)),
-                "bounds": [0.0, 1.0],
+                **_bounds_told(data),
                 "sha256": seen.hexdigest(),
             },
-            "models": {one.name: {"sha256": state_hash(one.model), "parameters": one.parameters} for one in each},
+            "models": {one.name: one.told() for one in each},
             "noise": {one.name: one.noise.told() for one in each},
             "preflight": {one.name: [asdict(finding) for finding in one.findings or []] for one in each},
             "doubts": [doubt for one in each for doubt in one.doubts],
@@ -147,30 +157,52 @@ def audit(
 class _Audited:
     """One model under audit: what is run on it batch by batch, and what has to be remembered between batches."""
 
-    def __init__(self, name: str, model: nn.Module, plan: Plan, writer: record.Writer, tell: "_Counter"):
+    def __init__(self, name: str, model: nn.Module, plan: Plan, data: Dataset, writer: record.Writer, tell: "_Counter"):
         self.name, self.model, self.plan, self.writer, self.tell = name, model, plan, writer, tell
-        self.victim = Victim(model)
+        self.bounds = data.bounds
+        self.victim = victim_of(model)
         self.gallery = Gallery(name)
         self.noise = NoiseProbe(self.victim, plan.seed)
         self.doubts: list[dict[str, Any]] = []
+        self.attacks = self._that_apply()
         self.findings: list[Finding] | None = None  # None until the first batch has been looked at
         self.skipped: set[str] = set()  # norms without a curve
         self.unbounded = False  # it cannot be certified
-        self.overlaps = {name: Overlap(attack) for name, attack in plan.attacks.items() if isinstance(attack, FromRun)}
+        self.overlaps = {name: Overlap(attack) for name, attack in self.attacks.items() if isinstance(attack, FromRun)}
         self.unsure = 0  # verdicts that a plain pass did not bear out
         self.classes = 0
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
+
+    def _that_apply(self) -> dict[str, Attack]:
+        """The attacks that need no more than the model reveals; which are left out is noted."""
+        needed = {name: card_of(attack).access for name, attack in self.plan.attacks.items()}
+        left_out = [name for name in needed if needed[name] > self.victim.access]
+        if len(left_out) == len(needed):
+            raise InputError(
+                f"{self.name} reveals {REVEALED[self.victim.access]}, and {', '.join(left_out)} need more. Name "
+                "attacks that do not: hopskipjump and rays need decisions, square, simba and nes scores."
+            )
+        if left_out:
+            text = f"It reveals {REVEALED[self.victim.access]}. Left out, since they need more: {', '.join(left_out)}."
+            self.doubts.append({"model": self.name, "threat": None, "severity": "note", "text": text})
+        return {name: attack for name, attack in self.plan.attacks.items() if name not in left_out}
+
+    def told(self) -> dict[str, Any]:
+        """What audit.json says of the model itself."""
+        reveals = self.victim.access.name.lower()
+        about = {"sha256": state_hash(self.model), "parameters": self.parameters}
+        return {**about, "access": reveals, "source": told(self.model)}
 
     def audit_batch(self, batch: Batch) -> None:
         clean = self._clean(batch)
         for overlap in self.overlaps.values():
             overlap.attack.check(tuple(batch.x.shape[1:]), self.classes)
         if self.findings is None:
-            self.findings = examine(self.model, batch.x, batch.labels, seed=self.plan.seed)
+            self.findings = examine(self.victim, batch.x, batch.labels, bounds=self.bounds, seed=self.plan.seed)
             self.doubts += [_doubted(self.name, finding) for finding in self.findings if _is_doubt(finding)]
         for text, threat in self.plan.threats.items():
             shown, standing = Smallest(batch), clean.prediction == batch.labels
-            for name, attack in self.plan.attacks.items():
+            for name, attack in self.attacks.items():
                 self.tell.doing(f"{self.name}: {name}, {text}")
                 result, seconds = self._run(attack, batch, threat)
                 answers = self._verified(batch, clean, result)
@@ -308,7 +340,7 @@ class _Audited:
         }
         arrays = {name: tensor.cpu().numpy() for name, tensor in columns.items()}
         self.writer.add_curve(self.name, norm, CURVE, **arrays, seconds=seconds)
-        self.noise.look(norm, batch, columns["correct"], result.size)
+        self.noise.look(threat, batch, columns["correct"], result.size)
 
 
 def _is_doubt(finding: Finding) -> bool:
@@ -336,8 +368,8 @@ def _take_back(result: Result, rows: Tensor, x: Tensor, wrong: Tensor) -> None:
 class _Counter:
     """Tells how much of the work is done."""
 
-    def __init__(self, progress: Progress | None, total: int):
-        self.progress, self.total, self.done, self.what = progress, total, 0, ""
+    def __init__(self, progress: Progress | None):
+        self.progress, self.total, self.done, self.what = progress, 0, 0, ""
 
     def doing(self, what: str) -> None:
         self.what = what
@@ -362,6 +394,17 @@ def device_named(text: str) -> torch.device:
         what = f"there are {there}" if there else "PyTorch finds no CUDA device"
         raise InputError(f"The device {text} was asked for, and {what}. Use --device cpu, or see nvidia-smi.")
     return device
+
+
+def _bounds_told(data: Dataset) -> dict[str, Any]:
+    """The bounds, the widest where features differ, and what else was said or taken for granted of the data."""
+    low, high = (torch.as_tensor(bound) for bound in data.bounds)
+    found: dict[str, Any] = {"bounds": [float(low.min()), float(high.max())]}
+    if low.ndim or high.ndim:
+        found["bounds_of_features"] = [low.tolist(), high.tolist()]
+    if data.mask is not None:
+        found["mask"] = data.mask.tolist()
+    return {**found, **({"notes": list(data.notes)} if data.notes else {})}
 
 
 def _all_classes(names: list[str], count: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import Victim
+from attacks import ThreatModel, Victim
 from attacks.probe import directions, distances
 from reports.sources.dataset import Batch
 
@@ -21,15 +21,16 @@ class NoiseProbe:
         self.victim, self.seed = victim, seed
         self.found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # by noise, its forwards, by the attack
 
-    def look(self, norm: str, batch: Batch, correct: Tensor, size: Tensor) -> None:
-        """size: [b] the smallest perturbation that the attack found. L0 is left out."""
+    def look(self, threat: ThreatModel, batch: Batch, correct: Tensor, size: Tensor) -> None:
+        """threat: without a radius. size: [b] the smallest perturbation that the attack found. L0 is left out."""
+        norm = threat.norm.name
         rows = (correct & (batch.ids < EXAMPLES)).nonzero().squeeze(1)
         if norm == "l0" or len(rows) == 0:
             return
         x, labels, ids = batch.x[rows], batch.labels[rows], batch.ids[rows]
         draw = directions.signs if norm == "linf" else directions.gaussian
         drawn = draw(x, DIRECTIONS, seed=self.seed, ids=ids)
-        found = distances(self.victim, x, labels, drawn, f"{norm}:inf", seed=self.seed, ids=ids)
+        found = distances(self.victim, x, labels, drawn, threat, seed=self.seed, ids=ids)
         self.found.setdefault(norm, []).append((found.distance.cpu(), found.queries.cpu(), size[rows].cpu()))
 
     def told(self) -> dict[str, dict[str, Any]]:

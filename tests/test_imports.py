@@ -25,7 +25,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.autoattack", "attacks.verdict"},
     {"attacks.catalog"},
     {"attacks.api"},
-    {"attacks.certify", "attacks.smoothing", "attacks.probe"},
+    {"attacks.certify", "attacks.smoothing", "attacks.probe", "attacks.adapters"},
     {"attacks"},  # the public face
     {"advgan.objectives", "advgan.penalties", "advgan.networks", "advgan.schedules", "advgan.processes"},
     {"advgan.bounding", "advgan.fooling"},

@@ -1,21 +1,29 @@
 """The command `advgan audit`: what can be typed, and what is told on the terminal."""
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reports.commands import sources
 from reports.commands.digits import digits_for
 from reports.terminal import Bar, note
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from reports.record import Audit
 
 THREATS = ["linf:0.1", "linf:0.2", "l2:0.5", "l2:1.0"]  # for the digits; no other data has a customary eps
 BASELINES = ["uniform_noise", "gaussian_noise"]
 ATTACKS = ["fgsm", "pgd", "apgd", "square:queries=500", "verdict", *BASELINES]
+BLIND = {  # for what reveals no gradients
+    "SCORES": ["square:queries=500", "simba:queries=500", *BASELINES],
+    "DECISION": ["hopskipjump:queries=500", "rays:queries=500", *BASELINES],
+}
 OUT = Path("advgan-audit")
 WHAT, HOW, RESULT = "What is audited", "How", "What comes of it"
 
@@ -36,9 +44,7 @@ def audit(
             "-m",
             metavar="MODEL",
             rich_help_panel=WHAT,
-            help="digits, digits:standard, digits:robust; FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, which returns a "
-            "torch.nn.Module that takes inputs within 0 to 1; torchvision:resnet18. May be given several times. "
-            "Without it: digits.",
+            help=f"{sources.MODEL} May be given several times. Without it: digits.",
         ),
     ] = None,
     data: Annotated[
@@ -48,8 +54,7 @@ def audit(
             "-d",
             metavar="DATA",
             rich_help_panel=WHAT,
-            help="digits; FILE.npz (x, y); FILE.parquet (image, label); a folder of images per class; "
-            "torchvision:CIFAR10 (the test split). Without it, for the digits models: digits.",
+            help=f"{sources.DATASET} Without it, for the digits models: digits.",
         ),
     ] = None,
     weights: Annotated[
@@ -199,9 +204,10 @@ def audit(
     found = data_sources.load(spec, image_size=image_size, root=data_root)
     if examples is not None and examples > len(found):
         note(f"{spec} has {len(found)} examples, fewer than the {examples} asked for: all of them are audited.")
+    sources.announce(models, found.notes)
     with Bar() as bar:
         done = run_audit(
-            models, found, threats, asked or _attacks_for(found.shape, threats), out,
+            models, found, threats, asked or _attacks_for(models, found.shape, threats), out,
             examples=examples, seed=seed, device=device, batch_size=batch_size or _batch_for(found.shape),
             curves=curves, certify=certify, overwrite=overwrite, progress=bar.show,
             configuration={
@@ -236,18 +242,23 @@ def _asked_for(attacks: list[str], effort: Effort | None) -> list[str]:
     return [*attacks, f"verdict:effort={effort}"] if attacks else [f"verdict:effort={effort}", *BASELINES]
 
 
-def _attacks_for(shape: tuple[int, ...], threats: list[str]) -> list[str]:
-    """The usual attacks, less those that are not made for such inputs or norms; says which are left out."""
+def _attacks_for(models: "Mapping[str, nn.Module]", shape: tuple[int, ...], threats: list[str]) -> list[str]:
+    """The usual attacks for what the models reveal, less those that are not made for such inputs or norms, as is told.
+
+    Of what one model reveals and another does not the audit itself takes care.
+    """
     from attacks import card_of
     from reports.options import attack_from_text
+    from reports.sources.told import access_of
 
+    usual = dict.fromkeys(name for model in models.values() for name in BLIND.get(access_of(model).name, ATTACKS))
     norms = {text.strip().lower().partition(":")[0] for text in threats}
-    cards = {text: card_of(attack_from_text(text)) for text in ATTACKS}
+    cards = {text: card_of(attack_from_text(text)) for text in usual}
     unfit = {text: not norms <= set(card.norms) or (card.images and len(shape) != 3) for text, card in cards.items()}
-    left_out = [text for text in ATTACKS if unfit[text]]
+    left_out = [text for text in usual if unfit[text]]
     if left_out:
         note(f"{' and '.join(left_out)} left out, not made for such inputs or threats: {', '.join(threats)}.")
-    return [text for text in ATTACKS if text not in left_out]
+    return [text for text in usual if text not in left_out]
 
 
 def _batch_for(shape: tuple[int, ...]) -> int:

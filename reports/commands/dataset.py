@@ -278,7 +278,7 @@ def _one_model(spec: str, weights: Path | None) -> "tuple[str, nn.Module]":
 def _data(spec: str, image_size: int | None, root: Path | None) -> "Dataset":
     from reports.sources import data
 
-    return data.load(spec, image_size=image_size, root=root)
+    return data.load(spec, image_size=image_size, root=root).plain("advgan dataset")
 
 
 def _kept(folder: Path) -> str:

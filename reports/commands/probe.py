@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reports.commands import sources
 from reports.terminal import Bar
 
 OUT = Path("advgan-probe")
@@ -131,10 +132,12 @@ def probe(
     asked = job.Asked(threat or THREAT, attack, directions, side, walk, seed)
     saved.refuse_to_harm(out, overwrite)
     place = device_named(device)
-    found = data_sources.load(data or "digits", image_size=image_size, root=data_root)
+    found = data_sources.load(data or "digits", image_size=image_size, root=data_root).plain("advgan probe")
+    models = model_sources.load(model, weights=weights)
+    sources.announce(models, found.notes)
     with Bar() as bar:
         done = job.probe(
-            model_sources.load(model, weights=weights), found, asked, out,
+            models, found, asked, out,
             examples=examples, device=place, overwrite=overwrite,
             show=bar.show,
             configuration={

@@ -27,6 +27,7 @@ from reports.dataset.search import Found, aims, search
 from reports.dataset.shards import Layout, Shard, blank, files_of, metadata, read_rows, read_shard, typed, write_shard
 from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
+from reports.sources.told import victim_of
 
 WRITERS = ("pillow", "pyarrow")  # on which the bytes depend, too
 
@@ -61,7 +62,7 @@ def make(
     first = next(data.batches(min(count, asked.shard), asked.shard))
     asked = asked.settled(data.shape, on_grid(first.x))
     with placed({name: model}, place), threads(data.shape), keeping_what_is_finished(folder):
-        logits = clean_logits(name, Victim(model), first.x[:1].to(place), first.labels[:1].to(place), asked.seed)
+        logits = clean_logits(name, victim_of(model), first.x[:1].to(place), first.labels[:1].to(place), asked.seed)
         classes = [*data.classes, *(str(k) for k in range(len(data.classes), logits.shape[1]))]
         names = {(run.threat, run.attack): run.name for run in asked.runs}
         layout = Layout(asked.format, str(asked.encoding), data.shape, classes, names, asked.pairs)
@@ -86,7 +87,7 @@ def make(
         if is_whole(folder, fixed):
             return Manifest.load(folder)
         begin(folder, fixed)
-        job = _Job(folder, layout, asked, name, Victim(model), place, count, progress)
+        job = _Job(folder, layout, asked, name, victim_of(model), place, count, progress)
         job.go(data)
         return job.finish(fixed, data, licence)
 

@@ -17,7 +17,7 @@ Pieces = Iterator[tuple[np.ndarray, np.ndarray]]
 
 class Batch(NamedTuple):
     ids: Tensor  # [b] int64, places in the data set
-    x: Tensor  # [b, C, H, W] or [b, D] float32 within [0, 1]
+    x: Tensor  # [b, C, H, W] or [b, D] float32 within the bounds
     labels: Tensor  # [b] int64
 
 
@@ -28,6 +28,9 @@ class Dataset:
     shape: of one example, (C, H, W) or (D,).
     read: (examples, batch_size) gives the first examples in order, as pieces x [b, *shape] (uint8 or float) and
         y [b] int64, each of batch_size rows but the last.
+    bounds: (low, high), numbers, or tensors [*shape], one per feature.
+    mask: [*shape], 1 where an attacker may write and 0 where not; None is everywhere.
+    notes: sentences on what was taken for granted when it was read.
     """
 
     name: str
@@ -35,6 +38,18 @@ class Dataset:
     shape: tuple[int, ...]
     count: int
     read: Callable[[int, int], Pieces]
+    bounds: tuple[float | Tensor, float | Tensor] = (0.0, 1.0)
+    mask: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    def plain(self, who: str) -> "Dataset":
+        """Itself; InputError where it has other bounds than 0 and 1, or a mask, which `who` does not know of."""
+        if self.mask is not None or any(isinstance(bound, Tensor) for bound in self.bounds):
+            raise InputError(
+                f"{who} takes inputs within 0 to 1 that may change anywhere, and {self.name} has bounds or immutable "
+                "columns of its own. `advgan audit` and `advgan doctor` take it."
+            )
+        return self
 
     def __len__(self) -> int:
         return self.count

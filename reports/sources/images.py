@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,9 +15,11 @@ from PIL import Image, UnidentifiedImageError
 
 from attacks.errors import InputError
 from reports.sources.dataset import Dataset, Pieces
+from reports.sources.limits import MOST_PIXELS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 GREY = ("1", "L", "LA")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # Pillow reads others by running other programs
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # more than 8 bits per pixel
 LOOK_AT = 64  # images that decide whether a data set is grey
 
@@ -131,8 +134,15 @@ def _opened(picture: Picture) -> Image.Image:
     source = picture.source
     if isinstance(source, Image.Image):
         return source
-    with _explained(picture):
-        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    with _explained(picture), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the check below is the stricter one
+        image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise InputError(
+            f"{picture.name} is {image.width:,} x {image.height:,} pixels; at most {MOST_PIXELS:,} are decoded."
+        )
+    return image
 
 
 @contextlib.contextmanager
