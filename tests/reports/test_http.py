@@ -20,6 +20,7 @@ from reports.sources import models
 from reports.sources.classifiers import http
 from reports.sources.told import access_of, told, victim_of
 from tests.reports import stub as stubs
+from tests.reports.commands import Advgan
 from tests.reports.stub import Stub, serving
 
 X = torch.rand(10, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -192,6 +193,18 @@ def test_decisions_that_are_no_classes_are_refused(said: list):
         stub.said = {"classes": said}
         with pytest.raises(InputError, match=r"contract of docs/http\.md"):
             model(X[:4])
+
+
+def test_an_audit_of_decisions_runs_what_decisions_allow(command: Advgan):
+    x = (X.numpy() * 255).round().astype(np.uint8)[:, 0]
+    np.savez("x.npz", x=x, y=stubs.classes(x.astype(np.float32) / 255))
+    with serving(Stub("classes", batch=64)) as stub:
+        ended = command("audit", "-m", stub.address, "-d", "x.npz", "-t", "linf:0.3", "-n", "4", "-o", "out")
+    assert ended.status == 0, ended.err
+    (about,) = json.loads(Path("out", "audit.json").read_text())["models"].values()
+    assert sorted(about["threats"]["linf:0.3"]["attacks"]) == ["gaussian_noise", "hopskipjump", "rays", "uniform_noise"]
+    assert about["threats"]["linf:0.3"]["robust"] < about["correct"] == 4
+    assert about["source"] == [f"it reveals its decisions, no scores (behind {stub.address})."]
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")

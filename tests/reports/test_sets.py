@@ -121,6 +121,9 @@ def test_an_audit_of_estimators_runs_what_applies_and_keeps_to_bounds_and_mask(c
     assert about["data"]["bounds_of_features"] == [[17, 0, 0], [90, 1, 3]]
     assert about["data"]["mask"] == [1, 0, 1]
     assert "decides: it reveals its decisions, no scores." in ended.err
+    page = Path("out", "report.html").read_text()
+    assert "it reveals its decisions, no scores." in page
+    assert "Left out, since they need more: fgsm, simba." in page
     assert "no_gradient" not in json.dumps(about["preflight"])
     x, _ = whole(data.load("people.csv"))
     for file in Path("out", "adversarial").glob("*.npz"):
@@ -128,6 +131,24 @@ def test_an_audit_of_estimators_runs_what_applies_and_keeps_to_bounds_and_mask(c
             assert (found["x"][:, 1] == x[found["id"], 1]).all()
             assert (found["x"] >= [17, 0, 0]).all()
             assert (found["x"] <= [90, 1, 3]).all()
+
+
+@pytest.mark.parametrize("name", ["probe", "dataset", "train perturber", "train gan"])
+def test_commands_that_know_no_other_bounds_refuse_a_table_that_has_some(command: Advgan, name: str):
+    table(Path())
+    Path("made.py").write_text(PY)
+    model = [] if name == "train gan" else ["-m", "made.py:model", "-t", "linf:1"]
+    ended = command(*name.split(), "-d", "people.csv", *model, "-o", "out")
+    assert (ended.status, Path("out").exists()) == (2, False)
+    assert "takes inputs within 0 to 1 that may change anywhere" in ended.err
+
+
+def test_a_perturber_is_not_trained_through_a_model_without_gradients(command: Advgan):
+    Path("made.py").write_text("import numpy as np\ndef model():\n    return lambda x: x.reshape(len(x), -1)[:, :10]\n")
+    np.savez("x.npz", x=np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8), y=np.arange(60) % 10)
+    ended = command("train", "perturber", "-m", "made.py:model", "-d", "x.npz", "-t", "linf:0.1", "-o", "out")
+    assert ended.status == 2
+    assert "model gives no gradients, and a perturber is trained through them" in ended.err
 
 
 def test_without_attacks_an_audit_takes_those_that_suit_what_is_revealed(command: Advgan):
