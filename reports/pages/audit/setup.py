@@ -19,7 +19,6 @@ def facts(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("threats", ", ".join(configuration.get("threats", []))),
         ("seed", str(configuration.get("seed", ""))),
         ("device", str(configuration.get("device", ""))),
-        ("batch size", str(configuration.get("batch_size", ""))),
     ]
 
 

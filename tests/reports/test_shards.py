@@ -1,0 +1,60 @@
+"""An audit in shards: however it is cut and whoever does it, the same bytes; stopped, it goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attacks.errors import InputError
+from reports import audit as auditing
+from reports.audit import audit
+from reports.record import Audit
+from reports.sources.data import Dataset, from_arrays
+from reports.unfinished import kept, place_of
+from reports.zoo import held_out
+from reports.zoo import load as digits
+
+CLOCK = "timings.parquet"
+N = 96
+ASKED: dict[str, Any] = {
+    "threats": ["linf:0.1", "l2:0.5"],
+    "attacks": ["pgd:steps=4", "apgd:steps=5", "square:queries=20", "verdict:effort=quick", "gaussian_noise"],
+    "certify": 20,
+    "examples": N,
+}
+
+
+def data() -> Dataset:
+    return from_arrays(*held_out(), name="digits")
+
+
+def models() -> dict[str, nn.Module]:
+    return {name: digits(name) for name in ("standard", "robust")}
+
+
+def run(out: Path, **options: Any) -> Audit:
+    asked = {**ASKED, **options}
+    return audit(asked.pop("models", None) or models(), asked.pop("data", None) or data(), out=out, **asked)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {name: content for name, content in files.items() if name != CLOCK}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    run(out)
+    return contents(out)
+
+
+@pytest.mark.parametrize("how", [{"shard": 7}, {"shard": 40, "batch_size": 13}, {"batch_size": 1, "examples": N}])
+def test_any_shard_and_batch_size_gives_the_same_bytes(tmp_path: Path, whole: dict[str, bytes], how: dict[str, Any]):
+    run(tmp_path / "out", **how)
+    found = contents(tmp_path / "out")
+    assert found.keys() == whole.keys()
+    assert [name for name in whole if found[name] != whole[name]] == []
