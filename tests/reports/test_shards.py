@@ -3,17 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from attacks.errors import InputError
-from reports import audit as auditing
 from reports.audit import audit
 from reports.record import Audit
 from reports.sources.data import Dataset, from_arrays
-from reports.unfinished import kept, place_of
 from reports.zoo import held_out
 from reports.zoo import load as digits
 
