@@ -10,11 +10,9 @@ from attacks.errors import InputError
 
 from ..samples import Order
 from ..train import descend
+from .generators import new_generator
 from .loop import digest
-from .lstm import Lstm, check_tokens
-from .sampling import START, stream
-
-DEVIATION = 0.1  # of the first weights
+from .model import check_tokens
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class Recipe:
     batch: int = 64
     lr: float = 1e-2
     clip: float = 5.0  # the longest gradient
+    generator: str = "lstm"  # or "memory"
     embedding: int = 32
     hidden: int = 32
     seed: int = 0
@@ -42,11 +41,13 @@ class Likelihood:
         check_tokens(data, vocabulary)
         self.recipe, self.data, self.order = recipe, data, Order(recipe.seed, len(data))
         self.steps = max(1, recipe.epochs * len(data) // recipe.batch)
-        self.generator = new_generator(recipe.seed, vocabulary, recipe.embedding, recipe.hidden).to(data.device)
+        self.generator = new_generator(recipe.seed, vocabulary, recipe.embedding, recipe.hidden, recipe.generator).to(
+            data.device
+        )
         self.opt = torch.optim.Adam(self.generator.parameters(), recipe.lr, fused=True)
         self.nets: dict[str, nn.Module] = {"generator": self.generator}
         self.opts: dict[str, torch.optim.Optimizer] = {"generator_opt": self.opt}
-        self.config: dict[str, Any] = {"method": "likelihood", **asdict(recipe), "vocabulary": vocabulary}
+        self.config: dict[str, Any] = {"method": "likelihood", **asdict(recipe), "model": self.generator.about()}
         self.config["data"] = digest(data)
 
     def advance(self, step: int) -> dict[str, Tensor]:
@@ -55,8 +56,3 @@ class Likelihood:
         loss = self.generator.weighted_nll(batch, torch.full(batch.shape, 1 / batch.numel(), device=batch.device))
         descend(self.opt, loss, longest=self.recipe.clip)
         return {"nll": loss.detach()}
-
-
-def new_generator(seed: int, vocabulary: int, embedding: int = 32, hidden: int = 32) -> Lstm:
-    """Untrained, its weights small."""
-    return Lstm.drawn(stream(seed, START), DEVIATION, vocabulary, embedding, hidden)

@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from attacks.errors import InputError
 
 from ..theory import Estimate
-from .lstm import Lstm
+from .model import Model
 from .sampling import MEASURING, sample
 from .vocabulary import blocks
 
@@ -56,7 +56,7 @@ class Judged:
         return self.oracle - self.generator
 
 
-def compare(oracle: Lstm, generator: Lstm, length: int, count: int = COUNT, seed: int = 0) -> Measures:
+def compare(oracle: Model, generator: Model, length: int, count: int = COUNT, seed: int = 0) -> Measures:
     """From `count` sequences of each. Raises InputError for fewer than two, and for different vocabularies."""
     if oracle.vocabulary != generator.vocabulary:
         raise InputError(f"The oracle knows {oracle.vocabulary} tokens, and the generator {generator.vocabulary}.")
@@ -83,13 +83,13 @@ def measures_of(real: Judged, fake: Judged, length: int) -> Measures:
     )
 
 
-def judged(oracle: Lstm, generator: Lstm, tokens: Tensor) -> Judged:
+def judged(oracle: Model, generator: Model, tokens: Tensor) -> Judged:
     """tokens [n, T] under both."""
     parts = [_judged(oracle, generator, some) for some in tokens.split(AT_ONCE)]
     return Judged(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
-def critic_gap(critic: nn.Module, oracle: Lstm, generator: Lstm, length: int, count: int, seed: int = 0) -> Estimate:
+def critic_gap(critic: nn.Module, oracle: Model, generator: Model, length: int, count: int, seed: int = 0) -> Estimate:
     """How much more cross entropy a critic has than the best one, whose score is log p_O - log p_G: 0 or more, in nats.
 
     The critic takes tokens [b, T], in its mode; its scores are logits. Half of the sequences are the oracle's.
@@ -105,13 +105,13 @@ def critic_gap(critic: nn.Module, oracle: Lstm, generator: Lstm, length: int, co
 
 
 def sweep(
-    oracle: Lstm, generator: Lstm, length: int, temperatures: Iterable[float], count: int = COUNT, seed: int = 0
+    oracle: Model, generator: Model, length: int, temperatures: Iterable[float], count: int = COUNT, seed: int = 0
 ) -> dict[float, Measures]:
     """The measures of one generator at several temperatures, on the same sequences of the oracle."""
     return {tau: compare(oracle, generator.at_temperature(tau), length, count, seed) for tau in temperatures}
 
 
-def _judged(oracle: Lstm, generator: Lstm, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _judged(oracle: Model, generator: Model, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     with torch.no_grad():
         states = [model.states(tokens)[0].flatten(0, 1) for model in (oracle, generator)]
         at, parts = tokens.flatten()[:, None], []

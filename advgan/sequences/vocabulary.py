@@ -61,12 +61,16 @@ def log_softmax_at(hidden: Tensor, out: Tensor, bias: Tensor, tokens: Tensor) ->
 
 
 def drawn(hidden: Tensor, out: Tensor, bias: Tensor, uniform: Tensor) -> Tensor:
-    """[n] int64: tokens drawn from softmax(hidden [n, h] @ out + bias) by uniform [n] in [0, 1)."""
+    """Tokens from softmax(hidden [n, h] @ out + bias), int64: one a row by uniform [n] in [0, 1), or r by [n, r]."""
     with torch.no_grad():
-        parts = [
-            choose(torch.addmm(bias, hidden[rows], out), uniform[rows])[:, 0] for rows in blocks(hidden, len(bias))
-        ]
-        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=hidden.device)
+        tokens = torch.empty_like(uniform, dtype=torch.int64)
+        room: Tensor | None = None  # made once: to have it from the system costs more than to fill it
+        for rows in blocks(hidden, len(bias)):
+            some, u = hidden[rows], uniform[rows]
+            room = _room(len(some), bias) if room is None else room[: len(some)]
+            torch.addmm(bias, some, out, out=room[:, : len(bias)])
+            tokens[rows] = _chosen(room, len(bias), u.reshape(len(u), -1)).view_as(u)
+        return tokens
 
 
 def choose(logits: Tensor, uniform: Tensor) -> Tensor:
@@ -74,13 +78,26 @@ def choose(logits: Tensor, uniform: Tensor) -> Tensor:
 
     uniform is in [0, 1). A token of probability 0 is never chosen.
     """
-    u = uniform.reshape(len(logits), -1)
-    vocabulary = logits.shape[1]
-    side = math.isqrt(vocabulary - 1) + 1  # groups, and tokens in a group: a whole cumulative sum costs as much as exp
-    weights = logits.new_zeros(len(logits), side * side)
-    shares = weights[:, :vocabulary]
-    torch.sub(logits, logits.amax(1, keepdim=True), out=shares).exp_()
-    groups = weights.unflatten(1, (side, side))
+    room = _room(len(logits), logits)
+    room[:, : logits.shape[1]] = logits
+    return _chosen(room, logits.shape[1], uniform.reshape(len(logits), -1))
+
+
+def _room(rows: int, like: Tensor) -> Tensor:
+    """[rows, side * side] of zeros, for logits of the vocabulary that `like` [..., V] has."""
+    return like.new_zeros(rows, _side(like.shape[-1]) ** 2)
+
+
+def _side(vocabulary: int) -> int:
+    """Groups of tokens, and tokens in a group: a whole cumulative sum costs as much as exp."""
+    return math.isqrt(vocabulary - 1) + 1
+
+
+def _chosen(room: Tensor, vocabulary: int, u: Tensor) -> Tensor:
+    """`choose` of the logits at the front of room [b, side * side], where they become shares; the rest is 0."""
+    shares, side = room[:, :vocabulary], _side(vocabulary)
+    shares.sub_(shares.amax(1, keepdim=True)).exp_()
+    groups = room.unflatten(1, (side, side))
     passed = groups.sum(2).cumsum(1)
     goal = u * passed[:, -1:]  # below the sum, even rounded
     group = torch.searchsorted(passed, goal, right=True).clamp_max_(side - 1)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reports.commands.sources import announce
 from reports.terminal import Bar, Stopped, note
 
 if TYPE_CHECKING:
@@ -272,6 +273,7 @@ def _one_model(spec: str, weights: Path | None) -> "tuple[str, nn.Module]":
     found = models.load(spec, weights=weights)
     if len(found) > 1:
         raise InputError(f"--model {spec} names {len(found)} models, and a set is made against one: say {MODEL}.")
+    announce(found)
     return next(iter(found.items()))
 
 

@@ -6,6 +6,7 @@ A small file can promise much: a zip of zeros, a header with a huge shape, an im
 import io
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 from attacks.errors import InputError
@@ -41,7 +42,7 @@ def unzipped(path: Path, what: str) -> dict[str, bytes]:
             return {each.filename: archive.read(each) for each in members}
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, UnicodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a whole {what} ({error or type(error).__name__}).") from error

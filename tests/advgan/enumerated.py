@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from advgan.sequences.lstm import Lstm
+from advgan.sequences.model import Model
 
 VOCABULARY = LENGTH = 3
 EVERY = torch.tensor(list(itertools.product(range(VOCABULARY), repeat=LENGTH)))  # [27, 3]
@@ -16,7 +17,7 @@ def tiny(seed: int, deviation: float = 1.0) -> Lstm:
     return Lstm.drawn(seed, deviation, VOCABULARY, embedding=2, hidden=4).double()
 
 
-def probabilities(model: Lstm, tokens: Tensor = EVERY) -> Tensor:
+def probabilities(model: Model, tokens: Tensor = EVERY) -> Tensor:
     """[n] of whole sequences [n, T], with gradients: the plain way, one full softmax after another."""
     state, total = model.begin(len(tokens)), 0
     for column in tokens.unbind(1):

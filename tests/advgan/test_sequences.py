@@ -10,7 +10,8 @@ from scipy.stats import chisquare
 from torch import nn
 
 from advgan.sequences import oracle
-from advgan.sequences.lstm import Lstm, check_tokens
+from advgan.sequences.lstm import Lstm
+from advgan.sequences.model import check_tokens
 from advgan.sequences.sampling import sample
 from advgan.sequences.vocabulary import WeightedNll, choose
 from attacks import InputError, noise

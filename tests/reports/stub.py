@@ -76,7 +76,7 @@ def serving(stub: Stub) -> Iterator[Stub]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

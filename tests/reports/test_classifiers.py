@@ -5,6 +5,7 @@ import sys
 import types
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,7 +76,7 @@ def test_images_of_the_right_size_are_left_alone_and_gradients_flow_through_othe
 # -- timm --
 
 
-def tiny_timm(tmp_path: Path, name: str) -> tuple[nn.Module, Path]:
+def tiny_timm(tmp_path: Path, name: str) -> tuple[Any, Path]:
     import timm
 
     torch.manual_seed(0)
@@ -117,7 +118,7 @@ def test_a_timm_model_that_is_not_there_or_does_not_fit_is_explained(tmp_path: P
         raise OSError("no network")
 
     monkeypatch.setattr(timm, "create_model", refuse)
-    with pytest.raises(InputError, match="could not be fetched .no network.*--weights"):
+    with pytest.raises(InputError, match=r"could not be fetched .no network.*--weights"):
         models.load("timm:test_resnet")
 
 
@@ -128,8 +129,14 @@ def saved(folder: Path, processor: dict, side: int = 16) -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    model = ViTForImageClassification(ViTConfig(**sizes, image_size=side, patch_size=8, num_labels=3)).eval()
+    sizes: Any = {
+        "num_labels": 3,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    model = ViTForImageClassification(ViTConfig(**sizes, image_size=side, patch_size=8)).eval()
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"image_processor_type": "ViTImageProcessor"} | processor)
@@ -137,18 +144,38 @@ def saved(folder: Path, processor: dict, side: int = 16) -> nn.Module:
     return model
 
 
-def test_a_transformers_model_gives_what_it_gives_behind_its_own_processor(tmp_path: Path):
+MEANS = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+PROCESSORS = {
+    "ViT": {"size": {"height": 16, "width": 16}},
+    "MobileNetV2": {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}},
+    "ConvNext": {"size": {"shortest_edge": 16}, "crop_pct": 0.8},
+    "EfficientNet": {"size": {"height": 16, "width": 16}, "rescale_offset": True, "rescale_factor": 1 / 127.5},
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_a_transformers_model_gives_what_it_gives_behind_its_own_processor(tmp_path: Path, name: str):
     from transformers import AutoImageProcessor
 
-    processor = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": {"height": 16, "width": 16}}
-    own = saved(tmp_path / "vit", processor)
-    images = torch.randint(0, 256, (3, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    own = saved(tmp_path / "net", {"image_processor_type": f"{name}ImageProcessor", **MEANS, **PROCESSORS[name]})
+    process = AutoImageProcessor.from_pretrained(tmp_path / "net")
+    coarse = torch.rand(3, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    images = (nn.functional.interpolate(coarse, (32, 40), mode="bilinear") * 255).round().to(torch.uint8)
+    wanted = own(**process(list(images.numpy()), return_tensors="pt")).logits
+    model = the_one(f"hf:{tmp_path / 'net'}")
+    spread = wanted.max() - wanted.min()
+    assert (model(images / 255) - wanted).abs().max() < 0.02 * spread  # it rounds to levels after resizing
+    assert "resizing folded in" in told(model)[0]
+
+
+def test_images_of_a_transformers_models_own_size_go_in_as_they_are(tmp_path: Path):
+    from transformers import AutoImageProcessor
+
+    own = saved(tmp_path / "vit", {**MEANS, **PROCESSORS["ViT"]})
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     processed = AutoImageProcessor.from_pretrained(tmp_path / "vit")(list(images.numpy()), return_tensors="pt")
     model = the_one(f"hf:{tmp_path / 'vit'}")
-    assert (model(images / 255) - own(**processed).logits).abs().max() < 0.02  # it rounds to levels after resizing
-    same_size = images[..., :16, :16]
-    processed = AutoImageProcessor.from_pretrained(tmp_path / "vit")(list(same_size.numpy()), return_tensors="pt")
-    torch.testing.assert_close(model(same_size / 255), own(**processed).logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model(images / 255), own(**processed).logits, rtol=0, atol=1e-5)
     sentences = told(model)
     assert "16 x 16" in sentences[0]
     assert "mean 0.5, 0.4, 0.3, deviation 0.2, 0.3, 0.4" in sentences[1]

@@ -2,7 +2,11 @@
 
 import json
 import socket
+import threading
 import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from reports.sources import models
 from reports.sources.classifiers import http
 from reports.sources.told import access_of, told, victim_of
 from tests.reports import stub as stubs
+from tests.reports.commands import Advgan
 from tests.reports.stub import Stub, serving
 
 X = torch.rand(10, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -95,7 +100,7 @@ def test_nobody_there_and_a_server_that_hangs_are_errors():
         models.load(f"{address}#wait=0.01,tries=2,timeout=1")
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(InputError, match="gives no answer .*timed out"),
+        pytest.raises(InputError, match=r"gives no answer .*timed out"),
     ):
         models.load(f"http://127.0.0.1:{silent.getsockname()[1]}/#tries=1,timeout=0.2")
 
@@ -188,6 +193,49 @@ def test_decisions_that_are_no_classes_are_refused(said: list):
         stub.said = {"classes": said}
         with pytest.raises(InputError, match=r"contract of docs/http\.md"):
             model(X[:4])
+
+
+def test_an_audit_of_decisions_runs_what_decisions_allow(command: Advgan):
+    x = (X.numpy() * 255).round().astype(np.uint8)[:, 0]
+    np.savez("x.npz", x=x, y=stubs.classes(x.astype(np.float32) / 255))
+    with serving(Stub("classes", batch=64)) as stub:
+        ended = command("audit", "-m", stub.address, "-d", "x.npz", "-t", "linf:0.3", "-n", "4", "-o", "out")
+    assert ended.status == 0, ended.err
+    (about,) = json.loads(Path("out", "audit.json").read_text())["models"].values()
+    assert sorted(about["threats"]["linf:0.3"]["attacks"]) == ["gaussian_noise", "hopskipjump", "rays", "uniform_noise"]
+    assert about["threats"]["linf:0.3"]["robust"] < about["correct"] == 4
+    assert about["source"] == [f"it reveals its decisions, no scores (behind {stub.address})."]
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_option_status_and_the_token():
+    options = [f"| `{field.name}` |" for field in fields(http.Manners)]
+    assert [text for text in (*options, f"`{http.TOKEN}`", *map(str, http.AGAIN)) if text not in PAGE] == []
+
+
+def test_the_server_on_the_page_keeps_to_the_contract():
+    code = PAGE.partition("```py\n")[2].partition("```")[0]
+    code, end, _ = code.partition('HTTPServer(("127.0.0.1", 8000)')
+    assert end
+    names: dict[str, Any] = {"my_model": lambda x: np.tile(stubs.logits(x)[:, :1], 10)}
+    exec(
+        code.replace(
+            "class Model(BaseHTTPRequestHandler):", "class Model(BaseHTTPRequestHandler):\n    log_message = print"
+        ),
+        names,
+    )
+    server = names["HTTPServer"](("127.0.0.1", 0), names["Model"])
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        (model,) = models.load(f"http://127.0.0.1:{server.server_address[1]}/").values()
+        assert np.allclose(model(X).numpy(), np.tile(stubs.logits(X.numpy())[:, :1], 10), atol=1e-6)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_an_answer_of_nan_is_no_classifiers():

@@ -12,7 +12,7 @@ from attacks.models import Normalized, Resized
 from reports.sources.needed import needed
 
 BICUBIC = 3  # Pillow's number for it
-UNKNOWN = ("do_pad", "do_reduce_labels", "do_flip_channel_order", "rescale_offset", "include_top", "do_thumbnail")
+UNKNOWN = ("do_pad", "do_reduce_labels", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis")
 
 
 def load(spec: str, weights: Path | None) -> tuple[str, nn.Module]:
@@ -67,6 +67,10 @@ def folded(model: nn.Module, processor: Any, spec: str) -> nn.Module:
     mean, std = [0.0], [1.0]
     if getattr(processor, "do_normalize", False):
         mean, std = list(processor.image_mean), list(processor.image_std)
+    if getattr(processor, "include_top", False):  # EfficientNet's: once more
+        model = Normalized(model, [0.0] * len(processor.image_std), processor.image_std)
+    if getattr(processor, "rescale_offset", False):  # from -1 on
+        mean = [each + 1.0 for each in mean]
     if any(mean) or any(each != scale for each in std):  # else it would change nothing
         model = Normalized(model, [each / scale for each in mean], [each / scale for each in std])
     if not getattr(processor, "do_resize", False):
