@@ -65,7 +65,7 @@ def found(victim: Victim, x: Tensor, least: int, most: int) -> int:
 def _fits(victim: Victim, x: Tensor) -> bool:
     try:
         leaf, logits = victim.differentiable(x.contiguous())
-        torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
+        torch.autograd.grad(logits, leaf, torch.ones_like(logits), allow_unused=True)
     except Exception as error:
         if not is_out_of_memory(error):
             raise

@@ -1,4 +1,4 @@
-"""Killed with -9 again and again: do an audit, a data set and a training run end with the bytes of an unkilled one?"""
+"""Killed with -9 again and again, an audit, a data set and a training run end with the bytes of one that was not."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
