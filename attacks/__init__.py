@@ -1,6 +1,6 @@
 """Adversarial attacks on PyTorch classifiers: `run` an attack on a victim towards a goal under a threat model."""
 
-from . import losses, models
+from . import adapters, losses, models
 from .api import run
 from .card import Card, card_of
 from .catalog import CATALOG
@@ -11,6 +11,7 @@ from .gradient.fmn import FMN
 from .gradient.patch import Patch, PatchAttack, train_patch
 from .gradient.pgd import GradientAscent, bim, fgsm, mi_fgsm, ni_fgsm, pgd
 from .loop import Attack, Result
+from .passes.forms import Form, fastest_form
 from .score.square import Square
 from .threat import Goal, ThreatModel, l0, l1, l2, linf
 from .victim import Access, AccessError, Victim
@@ -26,6 +27,7 @@ __all__ = [
     "Card",
     "Cascade",
     "EachTarget",
+    "Form",
     "Goal",
     "GradientAscent",
     "InputError",
@@ -38,8 +40,10 @@ __all__ = [
     "Transferred",
     "Victim",
     "Warm",
+    "adapters",
     "bim",
     "card_of",
+    "fastest_form",
     "fgsm",
     "l0",
     "l1",

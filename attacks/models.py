@@ -30,6 +30,61 @@ class Normalized(nn.Module):
         return self.model((x - self.mean.view(shape)) / self.std.view(shape))
 
 
+class Resized(nn.Module):
+    """model on images [b, C, H, W] within 0 to 1, brought to its size; those of that size already are left alone.
+
+    size: (height, width), or one number for the shorter side.
+    crop: (height, width) of the centre that the model is shown after that; None shows all.
+    mode: "bilinear" or "bicubic", antialiased; what bicubic overshoots is cut to 0 and 1. Gradients flow through.
+    Raises InputError for inputs that are no images, and for a crop larger than the size.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        size: int | tuple[int, int],
+        crop: tuple[int, int] | None = None,
+        mode: str = "bilinear",
+    ):
+        super().__init__()
+        if mode not in ("bilinear", "bicubic"):
+            raise InputError(f"Resized with mode={mode!r}; it must be bilinear or bicubic.")
+        least = (size, size) if isinstance(size, int) else size
+        if min(least) < 1 or (crop is not None and (crop[0] > least[0] or crop[1] > least[1] or min(crop) < 1)):
+            raise InputError(f"Resized to {size} with crop {crop}: the crop must lie within the size.")
+        self.model, self.size, self.crop, self.mode = model, size, crop, mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4:
+            raise InputError(f"Resized takes images [b, C, H, W], and was given {tuple(x.shape)}.")
+        shown = self.crop or self.size
+        if tuple(x.shape[2:]) == ((shown, shown) if isinstance(shown, int) else shown):
+            return self.model(x)
+        resized = nn.functional.interpolate(x, self._sized(x), mode=self.mode, align_corners=False, antialias=True)
+        if self.mode == "bicubic":
+            resized = resized.clamp(0, 1)
+        return self.model(self._cropped(resized))
+
+    def described(self) -> str:
+        """What is done, in words."""
+        side = f"the shorter side to {self.size}" if isinstance(self.size, int) else "to {} x {}".format(*self.size)
+        centre = "" if self.crop is None else ", then the centre {} x {}".format(*self.crop)
+        return f"{side} pixels{centre} ({self.mode}), where images are of another size"
+
+    def _sized(self, x: Tensor) -> tuple[int, int]:
+        if not isinstance(self.size, int):
+            return self.size
+        scale = self.size / min(x.shape[2:])
+        height, width = (max(self.size, round(side * scale)) for side in x.shape[2:])
+        return height, width
+
+    def _cropped(self, x: Tensor) -> Tensor:
+        if self.crop is None:
+            return x
+        top, left = ((have - want) // 2 for have, want in zip(x.shape[2:], self.crop, strict=True))
+        return x[:, :, top : top + self.crop[0], left : left + self.crop[1]]
+
+
 class Binary(nn.Module):
     """Two logits (0, z) from a model that gives one logit z, [b] or [b, 1], for class 1."""
 

@@ -10,7 +10,7 @@ from .checks.finding import Finding
 from .checks.look import Look
 from .errors import InputError
 from .threat import Bound
-from .victim import borrowed
+from .victim import Access, Victim, borrowed
 
 __all__ = ["CHECKS", "Finding", "examine"]
 
@@ -46,7 +46,7 @@ CHECKS = {**OF_TYPES, **OF_DATA, **OF_THE_MODEL, **OF_LOGITS, **OF_SENSE}  # wha
 
 
 def examine(
-    model: nn.Module,
+    model: nn.Module | Victim,
     x: Tensor,
     labels: Tensor | None = None,
     *,
@@ -55,7 +55,7 @@ def examine(
 ) -> list[Finding]:
     """Everything that CHECKS find, the worst first; [] where nothing is wrong.
 
-    model: as it would be attacked; left exactly as it was.
+    model: as it would be attacked; left exactly as it was. Gradients that a `Victim` does not reveal are not looked at.
     x, labels: examples [B, ...] and their class numbers [B] int64, of which at most 64, spread over them, are shown to
         the model, in at most 20 forward passes of these. None for labels leaves out what they are needed for.
     bounds: (low, high), numbers or one per feature.
@@ -63,6 +63,8 @@ def examine(
     Where the answers are no logits, or all alike, the checks that need more are left out.
     Raises InputError where the model is no module, or x no tensor [B, ...] of at least one example.
     """
+    reveals = model.access if isinstance(model, Victim) else Access.GRADIENT
+    model = model.model if isinstance(model, Victim) else model
     if not isinstance(model, nn.Module):
         raise InputError(
             f"The model is {type(model).__name__}; a torch.nn.Module is needed (attacks.models.FromCallable)."
@@ -79,12 +81,12 @@ def examine(
     with torch.inference_mode(False), torch.no_grad():  # what is made under inference mode takes part in no gradient
         look = Look(model, x, labels, bounds, seed)
         with borrowed(model, seed):
-            found = _found(look)
+            found = _found(look, OF_SENSE if reveals is Access.GRADIENT else {"accuracy": answers.accuracy})
     order = ("fatal", "warning", "note")
     return sorted(found, key=lambda finding: order.index(finding.severity))
 
 
-def _found(look: Look) -> list[Finding]:
+def _found(look: Look, of_sense: dict[str, Check]) -> list[Finding]:
     found = _asked(OF_TYPES, look)
     if look.data.dtype not in data.TYPES or not len(look.x):
         return found
@@ -93,7 +95,7 @@ def _found(look: Look) -> list[Finding]:
         return found
     logits = _asked(OF_LOGITS, look)
     ends = {"constant_logits", "probabilities"} & {finding.code for finding in logits}
-    return found + logits + ([] if ends else _asked(OF_SENSE, look))
+    return found + logits + ([] if ends else _asked(of_sense, look))
 
 
 def _asked(checks: dict[str, Check], look: Look) -> list[Finding]:

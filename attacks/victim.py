@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from . import kernels
 from .errors import InputError
 from .losses import Climb, Loss
+from .passes.forms import Form
+from .passes.recorded import Replayed
+from .passes.searched import Searched
+from .passes.tape import Forward, Plain, Tape, forward_of
 from .threat import Goal
-
-NO_GRADIENT = (
-    "This attack needs gradients, and the model's logits do not depend on its input through differentiable "
-    "operations. Use an attack from attacks/score/ or attacks/decision/, or remove detach, no_grad and numpy."
-)
 
 
 class Access(IntEnum):
@@ -30,9 +29,6 @@ class Access(IntEnum):
     GRADIENT = 2
 
 
-AT_ONCE = (
-    2**17
-)  # numbers that a CPU is shown in one pass of many tries: with more, layers leave its cache and slow down
 FOLDERS = {Access.DECISION: "decision", Access.SCORES: "score"}
 
 
@@ -75,7 +71,7 @@ class Answer:
         fooled: Tensor,
         logits: Tensor | None = None,
         climb: Climb | None = None,
-        graph=None,
+        passed: Tape | Replayed | None = None,
         tries: int | None = None,
     ):
         self.fooled = fooled  # [b] bool: the goal is reached
@@ -84,7 +80,7 @@ class Answer:
         self.allowed = math.inf  # gradients that may be taken
         self.pulled: tuple[Tensor, Tensor] | None = None  # the first gradient taken and its slope, of single tries
         self._climb = climb  # of the tries laid end to end
-        self._graph = graph  # (leaf x, logits with their graph), laid end to end too
+        self._passed = passed  # what gradients are taken of, laid end to end too
         self._tries = tries
 
     @property
@@ -100,25 +96,19 @@ class Answer:
         so that there the gradient is exact); steps use the direction alone. Entries that are not finite become 0.
         """
         assert self._climb is not None, "the query named no loss"
-        slope = self._climb.slope
-        largest = slope.abs().amax(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
-        return self._apart(self._pulled(slope / largest, keep=False))
+        return self._apart(self._pulled(kernels.over_largest(self._climb.slope), keep=False))
 
     def grad_of(self, slope: Tensor) -> Tensor:
         """The exact gradient of sum_k slope[i, k] logits[i, k], shaped like x; slope is [b, K]. May be asked again."""
         return self._apart(self._pulled(slope if self._tries is None else slope.flatten(0, 1), keep=True))
 
     def _pulled(self, slope: Tensor, keep: bool) -> Tensor:
-        assert self._graph is not None, "the query asked for no gradient"
+        assert self._passed is not None, "the query asked for no gradient"
         cost = self._tries or 1
         if self.backwards + cost > self.allowed:
             raise Spent
         self.backwards += cost
-        leaf, logits = self._graph
-        (grad,) = torch.autograd.grad(logits, leaf, slope.to(logits.dtype), retain_graph=keep, allow_unused=True)
-        if grad is None:  # the graph ends in tensors that the module keeps to itself
-            raise InputError(NO_GRADIENT)
-        grad.nan_to_num_(0.0, 0.0, 0.0)
+        grad = self._passed.pull(slope, keep)
         if self.pulled is None and self._tries is None:
             self.pulled = slope, grad
         return grad
@@ -137,11 +127,21 @@ class Victim:
 
     passes: for a randomised model, the fresh passes that judge a success: a candidate that reaches the goal once
         counts if it reaches it in more than half of them. They are counted as queries of that row.
+    graph: on a GPU, passes are recorded as CUDA graphs and replayed, where that is safe.
+    precision, channels_last, compile, fold_batchnorm: search with a cheaper form of the model, as `attacks.Form` says.
+        It is made of the weights that the model has at first. Each success that it claims costs a query of the model
+        itself, which alone decides; a form that cannot be had or answers otherwise is left.
+    `searched.notes` says what was left, and why.
     """
 
     model: nn.Module
     access: Access = Access.GRADIENT
     passes: int = 1
+    graph: bool = True
+    precision: str | None = None
+    channels_last: bool = False
+    compile: bool = False
+    fold_batchnorm: bool = False
 
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
@@ -153,6 +153,17 @@ class Victim:
             raise InputError(f"access={self.access!r}; attacks.Access.DECISION, SCORES or GRADIENT is needed.")
         if self.passes < 1:
             raise InputError(f"passes={self.passes}: a success is judged on at least one pass.")
+        if self.form and self.passes > 1:
+            raise InputError(f"A randomised model (passes={self.passes}) is searched as it is, not {self.form}.")
+
+    @classmethod
+    def in_form(cls, model: nn.Module, form: Form, access: Access = Access.GRADIENT) -> "Victim":
+        """Searched in that form."""
+        return cls(model, access, **vars(form))
+
+    @property
+    def form(self) -> Form:
+        return Form(self.precision, self.channels_last, self.compile, self.fold_batchnorm)
 
     def answer(self, query: Query, goal: Goal, aim: Goal) -> Answer:
         self.check(query.access)
@@ -160,16 +171,24 @@ class Victim:
         x, same = query.x, aim is goal
         if tries is not None:
             x, goal, aim = x.flatten(0, 1), goal.repeat(tries), aim.repeat(tries)
-        if query.access is not Access.GRADIENT:
-            logits, graph = self.logits(x) if tries is None else self._in_parts(x), None
-        else:
-            graph = self.differentiable(x)
-            logits = graph[1].detach()
+        passed = self.searched.passed(x, query.access is Access.GRADIENT, query.many)
+        logits = passed.logits
         climb = None if query.loss is None else query.loss(_full(logits), aim)
         fooled = climb.reached if climb is not None and same else judged(logits, goal)
         if tries is not None:
             fooled, logits = (values.unflatten(0, (tries, -1)) for values in (fooled, logits))
-        return Answer(fooled, None if query.access is Access.DECISION else logits, climb, graph, tries)
+        shown = None if query.access is Access.DECISION else logits
+        return Answer(fooled, shown, climb, passed if query.access is Access.GRADIENT else None, tries)  # type: ignore[arg-type]
+
+    @cached_property
+    def searched(self) -> Searched:
+        """What searches pass through; runs share it."""
+        return Searched(self.model, self.form, record=self.graph and self.passes == 1)
+
+    @property
+    def rechecks(self) -> bool:
+        """Whether a success is asked of the model again before it counts."""
+        return self.passes > 1 or bool(self.searched.form)
 
     def check(self, needed: Access) -> None:
         """Raises AccessError where that much is not revealed."""
@@ -185,45 +204,17 @@ class Victim:
         return torch.as_tensor(2 * votes > self.passes)
 
     @cached_property
-    def _dtype(self) -> torch.dtype | None:
-        """bfloat16 or float16 where the model computes in it: inputs are then handed over in that type."""
-        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
-        return dtype if dtype in (torch.bfloat16, torch.float16) else None
+    def _forward(self) -> Forward:
+        return forward_of(self.model)
 
     def logits(self, x: Tensor) -> Tensor:
         """[b, K], without a graph."""
-        version = x._version
-        with torch.no_grad():
-            logits = _logits(self.model(x.detach().to(self._dtype)), len(x))
-        if x._version != version:
-            raise InputError(
-                "The model changes its input in place, and the attack still needs it: "
-                "work on a copy in forward (x = x - mean instead of x -= mean)."
-            )
-        return logits
-
-    def _in_parts(self, x: Tensor) -> Tensor:
-        """[q b, K] for the tries laid end to end."""
-        if not x.is_cpu:
-            return self.logits(x)
-        return torch.cat([self.logits(part) for part in x.split(max(8, AT_ONCE * len(x) // x.numel()))])
+        return Plain(self._forward, x).logits
 
     def differentiable(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The leaf and the logits [b, K] with their graph."""
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            try:
-                logits = _logits(self.model(leaf.to(self._dtype)), len(x))
-            except RuntimeError as error:
-                if "Inference tensors cannot be saved for backward" not in str(error):
-                    raise
-                raise InputError(
-                    "This attack needs gradients, and the model holds tensors made under torch.inference_mode(), "
-                    "through which none flow. Make or load the model outside it."
-                ) from error
-        if not logits.requires_grad:
-            raise InputError(NO_GRADIENT)
-        return leaf, logits
+        tape = Tape(self._forward, x)
+        return tape.leaf, tape.attached
 
 
 def judged(logits: Tensor, goal: Goal) -> Tensor:
@@ -287,19 +278,3 @@ def borrowed(model: nn.Module, seed: int = 0) -> Iterator[None]:
 def _full(logits: Tensor) -> Tensor:
     """At least float32: bfloat16 has too few digits to compare logits in."""
     return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def _logits(output, batch: int) -> Tensor:
-    if not isinstance(output, Tensor):
-        raise InputError(
-            f"The model returns {type(output).__name__}, not a tensor of logits [b, K]. "
-            "Wrap it in a module whose forward returns the logits alone."
-        )
-    if output.shape == (batch,) or output.shape == (batch, 1):
-        raise InputError(
-            f"The model returns one logit per row {tuple(output.shape)}; attacks need one per class. "
-            "Wrap it in attacks.models.Binary."
-        )
-    if output.ndim != 2 or len(output) != batch or not output.is_floating_point():
-        raise InputError(f"The model returns {output.dtype} {tuple(output.shape)}; logits [{batch}, K] are needed.")
-    return output

@@ -16,6 +16,7 @@ from advgan import objectives, penalties, theory
 from attacks import CATALOG, Access, Goal, InputError, Victim, losses, models, probe
 from attacks.norms import NORMS
 from reports import cli
+from reports.sources.forms import DATA, MODELS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -140,6 +141,13 @@ def test_the_python_blocks_run_one_after_another(text, tmp_path, monkeypatch):
             exec(compile(block, "block of the page", "exec"), names)
 
 
+def test_every_form_of_models_and_data_is_in_the_readme_and_the_api_page():
+    named = [form.text.partition("[")[0] for form in (*MODELS, *DATA)]
+    assert [text for text in named if f"`{text}" not in README] == []
+    section = API.partition("### `advgan audit`")[2].partition("###")[0]
+    assert [text for text in named if not text.startswith("http:") and text not in section] == []
+
+
 def test_the_readme_opens_with_its_two_commands_and_ci_runs_the_second():
     audit, tests = (block.strip() for block in blocks(README, "sh")[:2])
     assert audit == "python -m pip install . && advgan audit"
@@ -149,7 +157,7 @@ def test_the_readme_opens_with_its_two_commands_and_ci_runs_the_second():
     assert tests in said
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/adversarial_training.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/http.md", "docs/adversarial_training.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

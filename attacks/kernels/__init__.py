@@ -42,6 +42,28 @@ def shrink_l2(x, z, radius, low, high, longest=1.0):
     return _in_blocks(_on(x).shrink_l2, x, z, radius, low, high, longest=longest)
 
 
+def project_l1(x, z, radius, low, high):
+    return _on(x).project_l1(x, z, radius, low, high)
+
+
+def keeps(device_of: Tensor, norm: str) -> bool:
+    """Whether `keep_better` is there: on CUDA, for the norms that it knows."""
+    return _TRITON and device_of.is_cuda and norm in ("linf", "l2", "l1", "l0")
+
+
+def keep_better(kept, working, reached, x, x_adv, low, high, eps, norm, levels, step, spent, ends):
+    """In place, in rows at work that have reached the goal: what attacks.loop keeps where one is nearer than before.
+
+    kept: the best points [b, d]; their sizes, the steps that found them, the passes to the first, whether one is there,
+        and the forwards and gradients of rows that are done, [b] each.
+    spent: forwards and gradients so far, and [b] forwards that confirmed.
+    ends: when a row is done and no longer at work: "first" once it is fooled, "smallest" at a size of 0, None never.
+    """
+    from . import triton_twins
+
+    triton_twins.keep_better(kept, working, reached, x, x_adv, low, high, eps, norm, levels, step, spent, ends)
+
+
 def margin(logits, labels, targeted, versus=None):
     return _on(logits).margin(logits, labels, targeted, versus)
 
@@ -52,6 +74,10 @@ def dlr(logits, labels, targeted, versus=None):
 
 def cross_entropy(logits, labels, targeted, versus=None):
     return _on(logits).cross_entropy(logits, labels, targeted, versus)
+
+
+def over_largest(slope):
+    return _on(slope).over_largest(slope)
 
 
 def verdict(logits, labels, targeted):

@@ -70,6 +70,34 @@ def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, l
     return near
 
 
+def project_l1(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Euclidean projection on the L1 ball round x and the box together (arXiv 2103.01208), exact, O(d log d).
+
+    Where the ball binds, coordinate i moves by clamp(|d_i| - cut, 0, room_i): the sum of these is piecewise linear in
+    `cut`, with corners at |d_i| and |d_i| - room_i; the corners are sorted, the sum is taken at each, and the cut
+    that gives the radius lies on a line between two of them.
+    """
+    delta = (z - x).double()
+    length = delta.abs()
+    # In float64, where the differences are exact: x + room is the bound itself.
+    room = torch.where(delta > 0, high.double() - x.double(), x.double() - low.double()).clamp_min(0)
+    radius = radius.double().clamp_max(torch.finfo(torch.float64).max / 4)
+    corners = torch.cat((length, (length - room).clamp_min(0)), 1)  # walking down: a coordinate starts, then is full
+    turns = torch.cat((torch.ones_like(length), -torch.ones_like(length)), 1)
+    corners, order = corners.sort(dim=1, descending=True)
+    slope = turns.gather(1, order).cumsum(1)
+    gaps = corners[:, :-1] - corners[:, 1:]
+    sums = torch.cat((torch.zeros_like(corners[:, :1]), (gaps * slope[:, :-1]).cumsum(1)), 1)  # at each corner
+    last = ((sums <= radius[:, None]).sum(1, keepdim=True) - 1).clamp_min(0)
+    rest = radius[:, None] - sums.gather(1, last)
+    cut = (corners.gather(1, last) - rest / slope.gather(1, last).clamp_min(1)).clamp_min(0)
+    cut = torch.where(row_sum(torch.minimum(length, room))[:, None] <= radius[:, None], 0.0, cut)
+    moved = torch.minimum((length - cut).clamp_min(0), room) * delta.sign()
+    nearest = (x.double() + moved).to(x.dtype)
+    beyond = (nearest.double() - x.double()).abs() > moved.abs()
+    return torch.where(beyond, torch.nextafter(nearest, x), nearest).clamp(low, high)
+
+
 def margin(
     logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,6 +147,11 @@ def cross_entropy(
     if targeted:
         value, slope = value.neg_(), slope.neg_()
     return value, slope, _clearly(lead.squeeze(1), logits, labels, targeted)
+
+
+def over_largest(slope: Tensor) -> Tensor:
+    """[b, K]: each row over its largest entry."""
+    return slope / slope.abs().amax(1, keepdim=True).clamp_min_(torch.finfo(slope.dtype).tiny)
 
 
 def verdict(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:

@@ -31,6 +31,24 @@ def verdict(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     return _launch("verdict", logits, labels, targeted, None)[2]
 
 
+def over_largest(slope: Tensor) -> Tensor:
+    slope = slope.contiguous()
+    rows, classes = slope.shape
+    out = torch.empty_like(slope)
+    block = triton.next_power_of_2(classes)
+    with torch.cuda.device_of(slope):
+        _over_largest[(rows,)](
+            slope,
+            out,
+            classes,
+            TINY=torch.finfo(slope.dtype).tiny,
+            BLOCK=block,
+            num_warps=min(16, max(1, block // 256)),
+            enable_fp_fusion=False,
+        )
+    return out
+
+
 def _launch(
     loss: str, logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,6 +86,16 @@ def _launch(
 def _largest(values):
     """Where the largest is, the first of equals; NaN counts as the largest."""
     return tl.argmax(tl.where(values != values, float("inf"), values), 0)
+
+
+@triton.jit
+def _over_largest(slope, out, classes, TINY: tl.constexpr, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    inside = column < classes
+    at = tl.program_id(0).to(tl.int64) * classes + column
+    values = tl.load(slope + at, mask=inside, other=0.0)
+    largest = tl.maximum(tl.max(tl.abs(values)), tl.full((), TINY, values.dtype))
+    tl.store(out + at, values / largest, mask=inside)
 
 
 @triton.jit

@@ -1,7 +1,7 @@
 """The steps and the way back into ball and box, in Triton: twins of those in reference.py."""
 
 # ruff: noqa: N803
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAssignmentType=false
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAssignmentType=false, reportArgumentType=false
 
 import torch
 import triton
@@ -74,7 +74,6 @@ def _to_ball_and_box(
             MOST=longest * longest,
             LONGEST_STEP=limits.max**0.25,
             ENOUGH=1 - 8 * limits.eps,
-            FLOOR=limits.eps,
             TINY=limits.tiny,
             LARGEST=limits.max,
             WORK=WORK[work],
@@ -126,82 +125,68 @@ def _image(pointer, at, inside, WORK: tl.constexpr):
 
 
 @triton.jit
-def _delta(x, z, direction, at, inside, unit, scale, STEPS: tl.constexpr, WORK: tl.constexpr):
-    """What takes x to z, or to z + scale * (direction / unit)."""
-    ahead = _image(z, at, inside, WORK)
-    if STEPS:
-        ahead += _image(direction, at, inside, WORK) / unit * scale
-    return ahead - _image(x, at, inside, WORK)
-
-
-@triton.jit
-def _room(x, low, high, delta, at, inside, WORK: tl.constexpr):
-    start = _image(x, at, inside, WORK)
-    return tl.where(delta > 0, _image(high, at, inside, WORK) - start, start - _image(low, at, inside, WORK))
-
-
-@triton.jit
 def _step_l2(
     x, z, direction, low, high, length, radius, out, width,
     ROUNDS: tl.constexpr, STEPS: tl.constexpr, MOST: tl.constexpr, LONGEST_STEP: tl.constexpr, ENOUGH: tl.constexpr,
-    FLOOR: tl.constexpr, TINY: tl.constexpr, LARGEST: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
+    TINY: tl.constexpr, LARGEST: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     start = row * width
-    nothing = tl.zeros((BLOCK,), WORK)
+    nothing = tl.zeros((BLOCK,), tl.float64)
+    along, across, size_of = nothing, nothing, nothing
     unit = tl.sum(nothing) + 1
-    scale = unit
-    most_squared, largest, tiny = _exactly(MOST, WORK), _exactly(LARGEST, WORK), _exactly(TINY, WORK)
-    if STEPS:
+    if STEPS and tl.float64 == WORK:  # in which the squares of float32 never underflow, but its own may
         most = nothing
         for first in range(0, width, BLOCK):
             column = first + tl.arange(0, BLOCK)
             most = tl.maximum(most, tl.abs(_image(direction, start + column, column < width, WORK)))
-        unit = tl.maximum(tl.max(most), tiny)
-        total = nothing
-        for first in range(0, width, BLOCK):
-            column = first + tl.arange(0, BLOCK)
-            part = _image(direction, start + column, column < width, WORK) / unit
-            total += part * part
-        longest, floor = _exactly(LONGEST_STEP, WORK), _exactly(FLOOR, WORK)
-        scale = tl.minimum(tl.load(length + row).to(WORK), longest) / tl.maximum(tl.sqrt(tl.sum(total)), floor)
-
-    total = nothing
+        unit = tl.maximum(tl.max(most), _exactly(TINY, tl.float64))
     for first in range(0, width, BLOCK):
         column = first + tl.arange(0, BLOCK)
         inside = column < width
-        delta = _delta(x, z, direction, start + column, inside, unit, scale, STEPS, WORK)
-        total += tl.where(inside, delta * delta, 0.0)
-    reach = tl.load(radius + row).to(WORK)
-    target = tl.minimum(reach * reach, largest)
-    t = tl.minimum(target / tl.maximum(tl.sum(total), tiny), most_squared)
-    enough = target * _exactly(ENOUGH, WORK)
+        delta = (_image(z, start + column, inside, WORK) - _image(x, start + column, inside, WORK)).to(tl.float64)
+        size_of += delta * delta
+        if STEPS:
+            way = _image(direction, start + column, inside, WORK).to(tl.float64) / unit
+            along += way * way
+            across += way * delta
+    most_squared, largest = _exactly(MOST, tl.float64), _exactly(LARGEST, tl.float64)
+    tiny = _exactly(TINY, tl.float64)
+    squares = tl.sum(size_of)
+    scale = tl.sum(nothing)
+    if STEPS:
+        reach = tl.minimum(tl.load(length + row).to(tl.float64), _exactly(LONGEST_STEP, tl.float64))
+        norm = tl.sqrt(tl.sum(along))
+        scale = tl.where(norm > 0, reach / norm, 0.0)
+        squares += 2 * scale * tl.sum(across) + scale * scale * tl.sum(along)
+    limit = tl.load(radius + row).to(tl.float64)
+    target = tl.minimum(limit * limit, largest)
+    t = tl.minimum(target / tl.maximum(squares, tiny), most_squared)
+    enough = target * _exactly(ENOUGH, tl.float64)
 
     rounds = 0
     while rounds < ROUNDS:
         total, free = nothing, nothing
+        s = tl.sqrt(t)
         for first in range(0, width, BLOCK):
             column = first + tl.arange(0, BLOCK)
+            at = start + column
             inside = column < width
-            delta = _delta(x, z, direction, start + column, inside, unit, scale, STEPS, WORK)
-            room = _room(x, low, high, delta, start + column, inside, WORK)
-            square = tl.where(inside, delta * delta, 0.0)
-            room = room * room
-            full = square * t >= room
-            total += tl.where(full, room, square * t)
+            clean = _image(x, at, inside, WORK)
+            ahead = _image(z, at, inside, WORK)
+            if STEPS:
+                ahead += (_image(direction, at, inside, WORK).to(tl.float64) / unit * scale).to(WORK)
+            delta = ahead - clean
+            moved = clean + (delta.to(tl.float64) * s).to(WORK)
+            near = _clamp(moved, _image(low, at, inside, WORK), _image(high, at, inside, WORK))
+            tl.store(out + at, near, mask=inside)
+            square = tl.where(inside, delta.to(tl.float64) * delta.to(tl.float64), 0.0)
+            kept = (near - clean).to(tl.float64)
+            full = near != moved
+            total += tl.where(inside, tl.where(full, kept * kept, square * t), 0.0)
             free += tl.where(full, 0.0, square)
         size = tl.sum(total)
         short = (size < enough) & (t < most_squared)
         climb = (target - size) / tl.maximum(tl.sum(free), tiny)
         t = tl.where(short, tl.minimum(t + climb, most_squared), t)
         rounds = tl.where(short, rounds + 1, ROUNDS)
-
-    s = tl.sqrt(t)
-    for first in range(0, width, BLOCK):
-        column = first + tl.arange(0, BLOCK)
-        at = start + column
-        inside = column < width
-        delta = _delta(x, z, direction, at, inside, unit, scale, STEPS, WORK)
-        moved = _image(x, at, inside, WORK) + delta * s
-        moved = _clamp(moved, _image(low, at, inside, WORK), _image(high, at, inside, WORK))
-        tl.store(out + at, moved, mask=inside)

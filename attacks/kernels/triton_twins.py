@@ -1,14 +1,19 @@
 """The Triton twins of reference.py, under one name."""
 
-from .triton_losses import cross_entropy, dlr, margin, verdict
+from .triton_keep import keep_better
+from .triton_l1 import project_l1
+from .triton_losses import cross_entropy, dlr, margin, over_largest, verdict
 from .triton_noise import normal, random_words, uniform
 from .triton_steps import shrink_l2, step_l2, step_linf
 
 __all__ = [
     "cross_entropy",
     "dlr",
+    "keep_better",
     "margin",
     "normal",
+    "over_largest",
+    "project_l1",
     "random_words",
     "shrink_l2",
     "step_l2",

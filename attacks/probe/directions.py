@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from .. import api, losses, noise
 from ..errors import InputError
+from ..passes.tape import AT_ONCE
 from ..threat import Goal, ThreatModel
-from ..victim import AT_ONCE, Access, Victim, borrowed, gradient
+from ..victim import Access, Victim, borrowed, gradient
 
 # Draws of each kind begin at a place of their own, so that none repeats another's or an attack's numbers.
 FIRST_DRAW = {"gaussian": 1 << 20, "signs": 2 << 20, "examples": 3 << 20}

@@ -12,9 +12,10 @@ from ..card import Card
 from ..columns import Columns
 from ..errors import InputError
 from ..loop import Search, Until
+from ..passes.tape import AT_ONCE
 from ..rows import Rows
 from ..threat import Goal, ThreatModel
-from ..victim import AT_ONCE, Access, Victim, decision
+from ..victim import Access, Victim, decision
 
 LEVELS = 20  # sizes at which a ray is asked before it is halved, each sqrt(2) times the one before: down to 1/724
 HALVINGS = 12  # after them the bracket is 1/10,000 of the distance

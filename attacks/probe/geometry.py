@@ -14,8 +14,9 @@ from ..columns import Columns
 from ..errors import InputError
 from ..kernels.reference import row_sum
 from ..norms import NORMS, TINY, per_row
+from ..passes.tape import AT_ONCE
 from ..threat import Goal, ThreatModel
-from ..victim import AT_ONCE, Access, Victim, borrowed, check_logits
+from ..victim import Access, Victim, borrowed, check_logits
 
 STEP = 0.1  # of the way that a linear model would need, either way: what finite differences look at
 STRETCH = torch.finfo(torch.float32).eps ** 0.25  # the least step, of the input's own length: below it rounding reigns

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from .. import api
 from ..errors import InputError
 from ..norms import TINY
+from ..passes.tape import AT_ONCE
 from ..threat import Goal, ThreatModel
-from ..victim import AT_ONCE, Access, Victim, borrowed
+from ..victim import Access, Victim, borrowed
 
 SIDE = 400  # points a side
 ROOM = 1.3  # side of the square over what its three points need

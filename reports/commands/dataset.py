@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reports.commands.sources import announce
 from reports.terminal import Bar, Stopped, note
 
 if TYPE_CHECKING:
@@ -160,11 +161,11 @@ def make(
     from rich.console import Console
 
     from attacks.errors import InputError
-    from reports.audit import device_named
     from reports.dataset import text
     from reports.dataset.asked import Asked
     from reports.dataset.make import make as make_set
     from reports.dataset.progress import check_folder
+    from reports.devices import device_named
 
     spec = model or MODEL
     source = data or _digits_for(spec)
@@ -272,13 +273,14 @@ def _one_model(spec: str, weights: Path | None) -> "tuple[str, nn.Module]":
     found = models.load(spec, weights=weights)
     if len(found) > 1:
         raise InputError(f"--model {spec} names {len(found)} models, and a set is made against one: say {MODEL}.")
+    announce(found)
     return next(iter(found.items()))
 
 
 def _data(spec: str, image_size: int | None, root: Path | None) -> "Dataset":
     from reports.sources import data
 
-    return data.load(spec, image_size=image_size, root=root)
+    return data.load(spec, image_size=image_size, root=root).plain("advgan dataset")
 
 
 def _kept(folder: Path) -> str:

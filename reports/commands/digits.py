@@ -7,5 +7,5 @@ def digits_for(specs: list[str]) -> str:
 
     others = [spec for spec in specs if spec.partition(":")[0] != "digits"]
     if others:
-        raise InputError(f"--model {others[0]} needs --data: FILE.npz, FILE.parquet, a folder, or torchvision:NAME.")
+        raise InputError(f"--model {others[0]} needs --data: FILE.npz, FILE.csv, a folder, or what else --help lists.")
     return "digits"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reports.commands import sources
 from reports.commands.digits import digits_for
 
 LOOKED_AT = 256  # examples that are read
@@ -17,8 +18,7 @@ def doctor(
             "--model",
             "-m",
             metavar="MODEL",
-            help="As for an audit: digits, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, torchvision:resnet18. May be "
-            "given several times. Without it: digits.",
+            help=f"{sources.MODEL} May be given several times. Without it: digits.",
         ),
     ] = None,
     data: Annotated[
@@ -27,8 +27,7 @@ def doctor(
             "--data",
             "-d",
             metavar="DATA",
-            help="As for an audit: digits, FILE.npz, FILE.parquet, a folder, torchvision:CIFAR10. Without it, for the "
-            "digits models: digits.",
+            help=f"{sources.DATASET} Without it, for the digits models: digits.",
         ),
     ] = None,
     weights: Annotated[
@@ -61,10 +60,11 @@ def doctor(
 
     from attacks.errors import InputError
     from attacks.preflight import examine
-    from reports.audit import device_named
+    from reports.devices import device_named
     from reports.doctor import examination
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
+    from reports.sources.told import victim_of
 
     specs = model or ["digits"]
     spec = data or digits_for(specs)
@@ -73,8 +73,12 @@ def doctor(
     place = device_named(device)
     models, _ = model_sources.load_several(specs, weights=weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
+    sources.announce(models, found.notes)
     batch = next(found.batches(examples, examples))
-    findings = {name: examine(module.to(place), batch.x, batch.labels) for name, module in models.items()}
+    findings = {
+        name: examine(victim_of(module.to(place)), batch.x, batch.labels, bounds=found.bounds)
+        for name, module in models.items()
+    }
     Console().print(examination(findings))
     if any(finding.severity == "fatal" for each in findings.values() for finding in each):
         raise typer.Exit(1)

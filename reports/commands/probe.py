@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reports.commands import sources
 from reports.terminal import Bar
 
 OUT = Path("advgan-probe")
@@ -115,8 +116,8 @@ def probe(
     Example: advgan probe -m net.py:make -d test.npz -t l2:0.5 -n 200 --out probe
     """  # fmt: skip
     from attacks.errors import InputError
-    from reports.audit import device_named
     from reports.commands.training import told
+    from reports.devices import device_named
     from reports.probing import job, saved, text
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
@@ -131,10 +132,12 @@ def probe(
     asked = job.Asked(threat or THREAT, attack, directions, side, walk, seed)
     saved.refuse_to_harm(out, overwrite)
     place = device_named(device)
-    found = data_sources.load(data or "digits", image_size=image_size, root=data_root)
+    found = data_sources.load(data or "digits", image_size=image_size, root=data_root).plain("advgan probe")
+    models = model_sources.load(model, weights=weights)
+    sources.announce(models, found.notes)
     with Bar() as bar:
         done = job.probe(
-            model_sources.load(model, weights=weights), found, asked, out,
+            models, found, asked, out,
             examples=examples, device=place, overwrite=overwrite,
             show=bar.show,
             configuration={

@@ -26,8 +26,9 @@ def encoded(x: np.ndarray, encoding: str) -> bytes:
 def decoded(content: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
     """[C, H, W] uint8; InputError where the image is damaged, or of another size or kind than the set's."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            if image.size == (shape[2], shape[1]):  # else it may be of any size, and is not decoded
+                image.load()
     except Exception as error:  # each decoder raises its own
         raise InputError(f"{name} is not an image that can be read ({error}).") from error
     if image.mode != MODES[shape[0]] or image.size != (shape[2], shape[1]):

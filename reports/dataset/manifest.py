@@ -1,14 +1,17 @@
 """What does a finished set say of itself? manifest.json, read and written."""
 
-import hashlib
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attacks import ThreatModel
 from attacks.errors import InputError
 from reports.dataset.asked import ENCODINGS, FORMATS
 from reports.dataset.shards import Layout
+from reports.sources.limits import MOST_EXAMPLES, MOST_PIXELS
 
 FORMAT = 1
 FILE = "manifest.json"
@@ -47,6 +50,9 @@ class Manifest:
         missing = [name for name in SECTIONS if name not in about]
         if missing:
             raise InputError(f"{path} lacks {', '.join(missing)}. Make the set again.")
+        wrong = [what for what, holds in _HELD.items() if not _does(holds, about)]
+        if wrong:
+            raise InputError(f"{path} was damaged or made up: {wrong[0]}. Make the set again.")
         return cls(folder, about)
 
     @property
@@ -67,6 +73,42 @@ class Manifest:
         return [int(n) for n in self.about["shards"]]
 
 
+def _does(holds: Callable[[dict[str, Any]], bool], about: dict[str, Any]) -> bool:
+    try:
+        return holds(about)
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
+        return False
+
+
+def _is_count(value: Any, most: int = MOST_EXAMPLES) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _is_shape(value: Any) -> bool:
+    sides = isinstance(value, list) and len(value) in (1, 3) and all(_is_count(side) and side for side in value)
+    return sides and math.prod(value) <= 4 * MOST_PIXELS
+
+
+def _are_texts(*values: Any) -> bool:
+    return all(isinstance(value, str) and len(value) < 10_000 for value in values)
+
+
+_HELD: dict[str, Callable[[dict[str, Any]], bool]] = {  # what is read of a manifest, and what it must be
+    "its layout is none": lambda a: isinstance(a["layout"]["pairs"], bool) and _is_shape(a["layout"]["shape"]),
+    "its format is no text": lambda a: _are_texts(a["layout"]["format"], a["layout"]["encoding"]),
+    "its classes are no names": lambda a: bool(a["layout"]["classes"]) and _are_texts(*a["layout"]["classes"]),
+    "its shards are no counts": lambda a: (
+        _is_count(sum(a["shards"])) and len(a["shards"]) > 0 and all(map(_is_count, a["shards"]))
+    ),
+    "its files are none": lambda a: len(a["files"]) <= MOST_EXAMPLES and _are_texts(*a["files"], *a["files"].values()),
+    "its runs are none": lambda a: all(_are_texts(run["threat"], run["attack"], run["name"]) for run in a["runs"]),
+    "its threats are none": lambda a: all(bool(ThreatModel.parse(run["threat"])) for run in a["runs"]),
+    "its data are none": lambda a: _is_shape(a["data"]["shape"]) and _is_count(a["data"]["examples"]),
+    "its hashes are none": lambda a: _are_texts(a["data"]["sha256"], a["model"]["sha256"]),
+    "its shards are of no size": lambda a: _is_count(a["configuration"]["shard"]) and a["configuration"]["shard"] > 0,
+}
+
+
 def layout_told(layout: Layout) -> dict[str, Any]:
     return {
         "format": layout.format,
@@ -75,8 +117,3 @@ def layout_told(layout: Layout) -> dict[str, Any]:
         "classes": layout.classes,
         "pairs": layout.pairs,
     }
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from attacks import ThreatModel, Victim
 from attacks.errors import InputError
-from reports.audit import device_named, placed
 from reports.dataset import seen
 from reports.dataset.asked import LEVELS
-from reports.dataset.manifest import Manifest, sha256
+from reports.dataset.manifest import Manifest
 from reports.dataset.shards import Shard, files_of, keys, read_shard
+from reports.devices import device_named, placed
 from reports.provenance import DataHash, state_hash
+from reports.resume import sha256
 from reports.sources.dataset import Batch, Dataset, unit_floats
+from reports.sources.told import victim_of
 
 CLOSE = 1e-9  # between a size as it is told and as it is measured again
 
@@ -68,7 +70,7 @@ def verify(
     out.checked["grid"] = "k / 255" if manifest.layout.encoding != "float32" else "not on one: float32"
     models = {"": model} if model is not None else {}
     with placed(models, place):
-        victim = None if model is None else Victim(model)
+        victim = None if model is None else victim_of(model)
         for number, told in enumerate(manifest.rows_in):
             if progress is not None:
                 progress(number, len(manifest.rows_in), f"shard {number + 1}")

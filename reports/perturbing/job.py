@@ -13,7 +13,7 @@ from advgan.checkpoint import write
 from advgan.fooling import LOSSES, Features
 from advgan.perturb import Perturber, train_perturber
 from advgan.samples import Samples
-from reports.audit import device_named
+from reports.devices import device_named
 from reports.generated import TRAINED_ON
 from reports.perturbing import page
 from reports.perturbing.asked import Asked
@@ -21,6 +21,7 @@ from reports.perturbing.examined import examined
 from reports.perturbing.victims import victims
 from reports.provenance import row_digests, state_hash, versions
 from reports.sources.dataset import Batch
+from reports.sources.told import told
 from reports.training import data, saved
 from reports.training.folder import Progress, Show, carried_out, refuse_to_harm
 from reports.training.saved import SavedRun
@@ -55,8 +56,8 @@ class _Perturbing:
         root = None if asked.data_root is None else Path(asked.data_root)
         self.parts = data.parted(asked.data, image_size=asked.image_size, root=root)
         self.victims = victims(asked, self.parts.training, self.parts.classes, device)
-        told = ", ".join(f"{name} {state_hash(model)[:16]}" for name, model in self.victims.fooled.items())
-        self.recipe = asked.make_recipe(told, self.victims.classes)
+        hashes = ", ".join(f"{name} {state_hash(model)[:16]}" for name, model in self.victims.fooled.items())
+        self.recipe = asked.make_recipe(hashes, self.victims.classes)
         if self.parts.training.x.ndim == 2 and "network" not in asked.recipe:
             self.recipe = replace(self.recipe, network="mlp")
         self._check_layer()
@@ -116,7 +117,8 @@ class _Perturbing:
 
 
 def _described(model: nn.Module) -> dict[str, Any]:
-    return {"sha256": state_hash(model), "parameters": sum(each.numel() for each in model.parameters())}
+    parameters = sum(each.numel() for each in model.parameters())
+    return {"sha256": state_hash(model), "parameters": parameters, "source": told(model)}
 
 
 def _asked_before(folder: Path) -> Asked:

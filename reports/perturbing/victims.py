@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from attacks import Access
 from attacks.errors import InputError
 from reports.perturbing.asked import Asked
 from reports.sources import models
 from reports.sources.dataset import Batch
+from reports.sources.told import access_of
 
 OTHER = {"digits:standard": "digits:robust", "digits:robust": "digits:standard"}
 
@@ -39,6 +41,12 @@ def victims(asked: Asked, batch: Batch, names: list[str], device: torch.device) 
     Where no model was named to be shown what is made, a digits model is that was not trained against.
     """
     fooled, _ = models.load_several(asked.model, weights=None if asked.weights is None else Path(asked.weights))
+    blind = [name for name, model in fooled.items() if access_of(model) is not Access.GRADIENT]
+    if blind:
+        raise InputError(
+            f"{blind[0]} gives no gradients, and a perturber is trained through them. From Python, train one against a "
+            "copy (advgan.distill); or show it what was made for another model: --transfer."
+        )
     shown = _told_apart(models.load_several(_shown(asked))[0], fooled)
     counts = {}
     for option, found in (("--model", fooled), ("--transfer", shown)):

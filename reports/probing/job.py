@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import attacks
-from attacks import Goal, InputError, ThreatModel, Victim
+from attacks import Goal, InputError, ThreatModel
 from attacks.probe import Plane, directions, distances, geometry, plane, walk
 from attacks.victim import borrowed, check_logits
 from reports.options import attack_from_text
@@ -20,6 +20,7 @@ from reports.probing import page, saved
 from reports.probing.saved import Probe
 from reports.provenance import DataHash, state_hash, versions
 from reports.sources.dataset import Batch, Dataset
+from reports.sources.told import victim_of
 
 Show = Callable[[int, int, str], None]
 POINTS = 2**27  # numbers that a plane may take: it has fewer points where inputs are large
@@ -119,7 +120,7 @@ class _Probed:
     """One model, probed."""
 
     def __init__(self, name: str, model: nn.Module, batch: Batch, asked: Asked, data: Dataset, tell: "_Steps"):
-        self.name, self.model, self.asked, self.victim = name, model, asked, Victim(model)
+        self.name, self.model, self.asked, self.victim = name, model, asked, victim_of(model)
         self.passes = {part: [0, 0] for part in PARTS}  # forwards, backwards
         right = self._right(batch)
         self.ids, self.x, self.labels = batch.ids[right], batch.x[right], batch.labels[right]

@@ -1,12 +1,16 @@
 """Which arrays can be audited, and how is their layout told?"""
 
+import math
+import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from torch import Tensor
 
 from attacks.errors import InputError
 from reports.sources.dataset import Dataset, Pieces, class_names
+from reports.sources.limits import check_room
 
 CHANNELS = (1, 3, 4)
 AT_ONCE = 1 << 22  # numbers looked at at a time, so that checking needs no second copy
@@ -29,15 +33,25 @@ def from_arrays(
             yield images[rows], labels[rows]
 
     names = class_names(classes, int(labels.max()), name)
-    return Dataset(name, names, images.shape[1:], len(images), read)
+    return Dataset(
+        name,
+        names,
+        images.shape[1:],
+        len(images),
+        read,
+        part=lambda start, stop: (images[start:stop], labels[start:stop]),
+    )
 
 
 def read_npz(path: Path, *, labelled: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The arrays x and y of an npz file, as they are; pickled objects are not loaded. Zeros for y unless `labelled`."""
     try:
+        _check_sizes(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = list(archive.files)
             arrays = [archive[name] for name in ("x", "y") if name in names]
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # zipfile, zlib and numpy each raise their own
@@ -52,6 +66,26 @@ def read_npz(path: Path, *, labelled: bool = True) -> tuple[np.ndarray, np.ndarr
     if len(arrays) < 2:
         raise InputError(f"{path} holds {', '.join(names) or 'nothing'}; arrays x (inputs) and y (labels) are needed.")
     return arrays[0], arrays[1]
+
+
+def _check_sizes(path: Path) -> None:
+    """Before anything is unpacked: what the archive says that x and y will take."""
+    with zipfile.ZipFile(path) as archive:
+        members = [each for each in archive.infolist() if each.filename in ("x.npy", "y.npy")]
+        check_room(str(path), sum(each.file_size for each in members))
+        for member in members:
+            with archive.open(member) as file:
+                shape, size = _header(file)
+            if size > member.file_size:
+                raise InputError(f"{path}: {member.filename} promises {list(shape)}, and is cut short. Write it again.")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], int]:
+    """Shape, and bytes of the numbers, by the header of an npy file."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, 0 if dtype.hasobject else math.prod(shape) * dtype.itemsize
 
 
 def checked(x: np.ndarray, y: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,9 +15,11 @@ from PIL import Image, UnidentifiedImageError
 
 from attacks.errors import InputError
 from reports.sources.dataset import Dataset, Pieces
+from reports.sources.limits import MOST_PIXELS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 GREY = ("1", "L", "LA")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # Pillow reads others by running other programs
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # more than 8 bits per pixel
 LOOK_AT = 64  # images that decide whether a data set is grey
 
@@ -99,10 +102,13 @@ def load_folder(folder: Path, *, image_size: int | None = None, labelled: bool =
 
     frame = Frame.of(pictures(), image_size)
 
+    def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        return next(stacked(itertools.islice(pictures(), start, stop), frame, stop - start))
+
     def read(examples: int, batch_size: int) -> Pieces:
         return stacked(itertools.islice(pictures(), examples), frame, batch_size)
 
-    return Dataset(str(folder), classes, frame.shape, count, read)
+    return Dataset(str(folder), classes, frame.shape, count, read, part=part)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -131,8 +137,15 @@ def _opened(picture: Picture) -> Image.Image:
     source = picture.source
     if isinstance(source, Image.Image):
         return source
-    with _explained(picture):
-        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    with _explained(picture), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the check below is the stricter one
+        image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise InputError(
+            f"{picture.name} is {image.width:,} x {image.height:,} pixels; at most {MOST_PIXELS:,} are decoded."
+        )
+    return image
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from attacks.errors import InputError
 from reports.sources.dataset import Dataset, Pieces, class_names
 from reports.sources.images import LOOK_AT, Frame, Picture, stacked
+from reports.sources.limits import check_count
 
 AT_ONCE = 1024  # rows of labels looked at at a time
 
@@ -20,6 +21,7 @@ def load_parquet(path: Path, *, image_size: int | None = None) -> Dataset:
     """Columns `image` (struct of bytes and path, or bytes) and `label` (class numbers); read a batch at a time."""
     schema, count = _schema(path)
     _check_columns(schema, path)
+    check_count(str(path), count)
     if count == 0:
         raise InputError(f"{path} is empty: it has no rows. At least one example is needed.")
     classes = class_names(_class_names(schema), _largest_label(path), str(path))

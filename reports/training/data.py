@@ -63,7 +63,7 @@ def parted(
         both = [sources.load(spec, image_size=image_size, root=root, training=part) for part in (True, False)]
         training, held = (_whole(each, check) for each in both)
         return Parted(training, held, both[0].classes, AS_THEY_COME)
-    found = sources.load(spec, image_size=image_size, root=root, labelled=labelled)
+    found = sources.load(spec, image_size=image_size, root=root, labelled=labelled).plain("advgan train")
     everything = _whole(found, check)
     chosen = torch.from_numpy(held_out(everything.labels.numpy()))
     if not bool(chosen.any()):

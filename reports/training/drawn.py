@@ -12,7 +12,7 @@ from advgan.run import Run
 from advgan.sample import labels_of, sample
 from attacks.errors import InputError, unknown
 from reports import figures
-from reports.audit import device_named
+from reports.devices import device_named
 from reports.training.saved import ABOUT, SavedRun
 from reports.training.searched import search
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from advgan.run import Run
 from advgan.unrestricted import Unrestricted, unrestricted
-from attacks import Victim
 from attacks.errors import InputError
 from reports.sources import models
+from reports.sources.told import victim_of
 
 LEVELS = 255
 
@@ -31,7 +31,7 @@ def search(run: Run, n: int, labels: Tensor | None, seed: int, against: str, jud
         if judge == against:
             raise InputError(f"--judge {judge} is the model that is searched against. Name another one to judge.")
         other = _model("--judge", judge, run, device)
-    found = unrestricted(run, Victim(victim), n, labels=labels, judge=other, seed=seed)
+    found = unrestricted(run, victim_of(victim), n, labels=labels, judge=other, seed=seed)
     x, labels = found.result.x_adv[found.found], found.labels[found.found]
     return Found(x, labels, _told(found, against, judge, _in_8_bits(victim, x, labels, device)))
 

@@ -5,7 +5,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attacks.kernels import triton_losses, triton_noise, triton_steps
+from attacks.kernels import triton_keep, triton_l1, triton_losses, triton_noise, triton_steps
 
 TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
 OPTIONS = ("num_warps", "enable_fp_fusion")
@@ -35,7 +35,8 @@ class Recorder:
         if (key := repr((signature, constants))) not in self.done:
             values = {(names.index(name),): value for name, value in constants.items()}
             source = ASTSource(self.kernel, signature, constexprs=values)
-            triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+            for capability in (80, 90):
+                triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
             self.done.add(key)
 
 
@@ -44,7 +45,10 @@ for module, name in (
     (triton_steps, "_step_linf"),
     (triton_steps, "_step_l2"),
     (triton_losses, "_loss"),
+    (triton_losses, "_over_largest"),
     (triton_noise, "_random"),
+    (triton_keep, "_keep"),
+    (triton_l1, "_project"),
 ):
     kernels.append(Recorder(getattr(module, name)))
     setattr(module, name, kernels[-1])
@@ -55,11 +59,21 @@ for dtype in (torch.float32, torch.float64):
         triton_steps.step_linf(image, image, row, image, image)
         triton_steps.step_l2(image, image, image, row, row, image, image)
     triton_steps.shrink_l2(x, x, row, x, x, 1e9)
+    triton_l1.project_l1(x, x, row, x, x)
     labels = torch.tensor([0, 1])
+    kept, hit = (x, row.double(), labels, labels, labels > 0, labels, labels), labels > 0
+    for norm, levels, ends in (
+        ("linf", None, "first"),
+        ("l2", None, "smallest"),
+        ("l1", None, None),
+        ("l0", 255, "first"),
+    ):
+        triton_keep.keep_better(kept, hit, hit, x, x, x, x, row.double(), norm, levels, 7, (3, 2, labels), ends)
     for classes, targeted, versus in ((2, False, None), (10, True, labels), (1000, False, None)):
         for loss in (triton_losses.margin, triton_losses.dlr, triton_losses.cross_entropy):
             loss(x[:, :classes], labels, targeted, versus)
     triton_losses.verdict(x, labels, False)
+    triton_losses.over_largest(x)
     for count in (1, 3072):
         triton_noise.uniform(3, labels, 5, count, dtype)
         triton_noise.random_words(2**64 - 1, labels, 2**32 - 1, count)

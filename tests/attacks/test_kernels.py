@@ -150,6 +150,19 @@ def test_the_way_back_is_the_same_in_triton(poisoned, width, rows, dtype, longes
     assert_near(twins.shrink_l2(x, z, radius, low, high, longest), wanted)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", [1, 63, 1025, 4097])
+def test_the_way_back_to_an_l1_ball_is_the_same_in_triton(poisoned, width, dtype):
+    x, _, direction, _, _, low, high = images(5, width, dtype)
+    radius = torch.tensor([0.3, torch.inf, 2.0, 1e-6, 0.0], dtype=dtype, device=DEVICE) * width**0.5
+    for z in (x + 1000 * direction, x + 0.3 * direction.sign()):
+        wanted = reference.project_l1(x, z, radius, low, high)
+        got = twins.project_l1(x, z, radius, low, high)
+        assert ((low <= got) & (got <= high)).all()
+        assert ((got.double() - x.double()).abs().sum(1) <= radius.double() * (1 + 1e-12)).all()
+        assert_near(got, wanted, ulps=4 if dtype == torch.float32 else 64)
+
+
 def test_a_row_wider_than_one_block_is_the_same_in_triton(poisoned):
     x, x_adv, direction, length, radius, low, high = images(2, 4097, torch.float32)
     wanted = reference.step_l2(x, x_adv, direction, length, radius, low, high)
@@ -182,7 +195,8 @@ def test_nan_in_an_image_is_not_hidden(kernels):
 @pytest.mark.parametrize("kernels", [reference, twins], ids=["reference", "triton"])
 @pytest.mark.parametrize("width", [1, 63, 1025])
 def test_a_row_is_moved_the_same_in_any_company(width, kernels):
-    x, x_adv, direction, length, radius, low, high = images(5, width, torch.float32)
+    tensors = images(5, width, torch.float32)
+    x, x_adv, direction, length, radius, low, high = tensors if kernels is twins else (each.cpu() for each in tensors)
     together = kernels.step_l2(x, x_adv, direction, length, radius, low, high)
     for at in range(5):
         row = slice(at, at + 1)
@@ -267,6 +281,16 @@ def test_a_loss_is_the_same_in_triton(poisoned, classes, dtype, targeted, oppone
         assert_near(slope, wanted_slope)
         assert torch.equal(reached, wanted_reached)
     assert torch.equal(twins.verdict(logits, labels, targeted), reference.verdict(logits, labels, targeted))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("classes", CLASSES)
+def test_a_slope_over_its_largest_entry_is_the_same_in_triton(poisoned, classes, dtype):
+    slope, _, _ = logits_of(3, classes, dtype)
+    slope = slope * torch.tensor([[1.0], [1e-30], [0.0]], dtype=dtype, device=DEVICE)
+    got = twins.over_largest(slope)
+    assert_near(got, reference.over_largest(slope), ulps=2)
+    assert_near(got.abs().amax(1), torch.tensor([1.0, 1.0, 0.0], dtype=dtype, device=DEVICE), ulps=2)
 
 
 @pytest.mark.parametrize("opponent", [False, True], ids=["best", "versus"])
