@@ -2,7 +2,6 @@
 
 import io
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from .processes import check_shares, device_for, joined
 from .recipe import Recipe
 from .run import RUN, Build, Run, build
 from .samples import Aim, Samples
+from .stopping import stoppable, tell
 from .table import Table
 from .train import Adversary, evaluating
 
@@ -65,7 +65,7 @@ def fit(
     where, folder = device_for(device), Path(out)
     data.check(recipe)
     _check_precision(recipe, where)
-    with joined(where) as processes, _own_randomness(where), _stoppable() as stopped:
+    with joined(where) as processes, _own_randomness(where), stoppable() as stopped:
         check_shares(recipe.batch, processes)
         table = Table.laid(recipe, data, where, processes, build, adversary, aim)
         run = Run(
@@ -109,7 +109,7 @@ class _Trainer:
                 self.save()
             if progress:
                 speed = (run.step - start) * self.table.recipe.batch / spent
-                _tell(progress, run.step, run.history[-1] | {"images_per_second": speed}, stopped)
+                tell(progress, run.step, run.history[-1] | {"images_per_second": speed}, stopped)
             if self._asked_to_stop(stopped):
                 self.save()
                 raise KeyboardInterrupt
@@ -211,13 +211,6 @@ def _plain(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _tell(progress: Progress, step: int, values: dict, stopped: threading.Event) -> None:
-    try:
-        progress(step, values)
-    except KeyboardInterrupt:  # from one who has no signal to send
-        stopped.set()
-
-
 def _refuse_to_harm(folder: Path) -> None:
     """Raises InputError for a folder with anything in it."""
     if (folder / RUN).exists() or (folder / CHECKPOINT).exists():
@@ -239,22 +232,3 @@ def _own_randomness(where: torch.device) -> Iterator[None]:
     """The caller's random state is afterwards what it was."""
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
         yield
-
-
-@contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """The first Ctrl-C within sets the event, a second one interrupts. In other threads signals go their own way."""
-    stopped, before = threading.Event(), signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
-        yield stopped
-        return
-
-    def stop(number, frame):
-        stopped.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)

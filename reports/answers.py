@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from attacks import Goal, Victim, losses
 from attacks.errors import InputError
 from attacks.victim import borrowed, check_logits
+from reports.memory import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,27 @@ class Answers:
         return Answers(*(mine.index_copy(0, at, theirs) for mine, theirs in pairs))
 
 
-def clean_logits(name: str, victim: Victim, x: Tensor, labels: Tensor, seed: int) -> Tensor:
-    """[b, K]: what a model says of clean inputs; InputError, with its name, where that is no classifier's answer."""
+def clean_logits(name: str, victim: Victim, x: Tensor, labels: Tensor, seed: int, *, partly: bool = False) -> Tensor:
+    """[b, K]: what a model says of clean inputs; InputError, with its name, where that is no classifier's answer.
+
+    partly: answers may be NaN or inf.
+    """
     with borrowed(victim.model, seed):
         try:
             logits = victim.logits(x)
-        except (InputError, torch.OutOfMemoryError):
+        except InputError:
             raise
         except Exception as error:  # whatever the model's own code raises
+            if is_out_of_memory(error):
+                raise
             shape = ", ".join(map(str, x.shape[1:]))
             why = str(error).strip().split("\n")[0]
             raise InputError(f"The model {name} cannot take inputs [b, {shape}]: {why}") from error
     try:
-        check_logits(logits)
-        Goal(labels).check(len(x), logits.shape[1])
+        said = logits[logits.isfinite().all(1)] if partly else logits
+        if len(said):
+            check_logits(said)
+            Goal(labels).check(len(x), logits.shape[1])
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     return logits

@@ -1,80 +1,38 @@
 """What does each attack do to each model under each threat, on the same examples?"""
 
-import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-import attacks as catalogue
-from attacks import Attack, Goal, Result, ThreatModel, card_of
-from attacks.certify import certify
-from attacks.doubts import doubts
+from advgan.checkpoint import refuse_differences
+from attacks import Attack, Form
 from attacks.errors import InputError
-from attacks.preflight import Finding, examine
-from attacks.victim import borrowed
-from reports import record
-from reports.answers import Answers, clean_logits
-from reports.gallery import Gallery, Smallest
+from reports import overlap, record, words
+from reports.devices import device_named
+from reports.engines import Done, Engine, Here, Job, Local, Span
+from reports.gallery import Gallery
 from reports.generated import FromRun
-from reports.noise import NoiseProbe
-from reports.options import described, named_attacks
-from reports.overlap import Overlap
+from reports.noise import told as noise_told
+from reports.options import described
+from reports.piece import Piece, unpacked
+from reports.plan import Plan, usual_batch, usual_shard
 from reports.provenance import DataHash, state_hash, versions
-from reports.sources.dataset import Batch, Dataset
-from reports.sources.told import REVEALED, told, victim_of
+from reports.resume import plain
+from reports.sources.dataset import Dataset
+from reports.sources.told import told as source_told
+from reports.sources.told import victim_of
+from reports.unfinished import WRITING, Unfinished, place_for
 
-SMALL = 256  # numbers in an input
 TOLD_BY_ROWS = {"near_chance"}  # findings that reports.doubts draws from all of the examples
-CURVE = "fmn"  # finds the smallest perturbation, and so a whole curve over eps in one run
 
 Progress = Callable[[int, int, str], None]  # (done, of how many, what is being done)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is run on every batch, checked before the first one."""
-
-    threats: dict[str, ThreatModel]
-    attacks: dict[str, Attack]
-    norms: dict[str, ThreatModel]  # one unbounded threat per curve
-    seed: int
-    certify: int  # so many of the first examples
-
-    @classmethod
-    def of(
-        cls, threats: Sequence[str], attacks: Sequence[str | Attack], curves: bool, seed: int, certify: int = 0
-    ) -> "Plan":
-        parsed = {text: ThreatModel.parse(text) for text in threats}
-        if not parsed:
-            raise InputError("No threat is named; an audit needs at least one, say linf:8/255.")
-        if len(parsed) < len(threats):
-            raise InputError(f"A threat is there twice: {', '.join(threats)}.")
-        if not 0 <= seed < 2**63:
-            raise InputError(f"The seed is {seed}; it must be a whole number from 0 to 2**63 - 1.")
-        if certify < 0:
-            raise InputError(f"--certify is {certify}; it is the number of examples to be certified, 0 for none.")
-        bounded = [threat for threat in parsed.values() if np.isfinite(threat.eps)]
-        norms = {threat.norm.name: replace(threat, eps=float("inf")) for threat in bounded}
-        return cls(parsed, named_attacks(attacks), norms if curves else {}, seed, certify)
-
-    def on(self, data: Dataset) -> "Plan":
-        """The same within the bounds of the data, and where its mask lets an attacker write."""
-
-        def within(threats: dict[str, ThreatModel]) -> dict[str, ThreatModel]:
-            return {name: replace(each, bounds=data.bounds, mask=data.mask) for name, each in threats.items()}
-
-        return replace(self, threats=within(self.threats), norms=within(self.norms))
-
-    def runs(self, attacks: int) -> int:
-        """Of so many attacks."""
-        return len(self.threats) * attacks + len(self.norms)
 
 
 def audit(
@@ -87,313 +45,305 @@ def audit(
     examples: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    shard: int | None = None,
     curves: bool = True,
     certify: int = 0,
+    timeout: float | None = None,
+    fast: Mapping[str, Form] | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     configuration: Mapping[str, Any] | None = None,
 ) -> record.Audit:
     """Run every attack on every model under every threat, over the first `examples`, and write it all to `out`.
 
-    models: give logits [b, K] for inputs within [0, 1]; they are left as they were.
+    models: give logits [b, K] for inputs within the bounds of the data; they are left as they were.
     threats: texts such as "linf:8/255"; attacks: texts such as "pgd:steps=20", or attacks.
+    batch_size: examples at a time; None finds it. Where memory does not do, it is halved.
+    shard: examples that are finished and kept at a time.
     curves: also find each example's smallest perturbation, once per norm.
     certify: bound the margins of so many of the first examples, as far as they stand, by `attacks.certify`; it takes
         seconds an example for deep models, and is left out, with a note, for a model that cannot be bounded.
+    timeout: seconds that one attack on one batch may take; None for as long as it does.
+    fast: by the name of a model, the cheaper form that it is searched in; the model alone decides. Searches that end at
+        the boundary are made in full precision. Which input is found may then depend on the batch.
+    engine: where it runs; None is this process, and one for each GPU where the device is cuda and there are several.
     progress: called with (done, of how many, what is being done).
     configuration: more for audit.json to say, such as the texts that models and data were named by.
-    Attacks run apart, not in a cascade: the report can then say what each one is worth.
+    Attacks run apart, not in a cascade: the report can then say what each one is worth. A model's answers that are not
+    finite count as wrong, and are told of.
 
-    Raises InputError where the input cannot be used; nothing is left behind then.
+    Stopped, the same call goes on after the shards that are finished, and ends with the same bytes. An audit that is
+    there already, as asked for, is left as it is and returned.
+
+    Raises InputError where the input cannot be used; nothing is left behind then, but for finished shards.
     """
     plan = Plan.of(threats, attacks, curves, seed, certify).on(data)
-    place = device_named(device)
+    device_named(device)
     if not models:
         raise InputError("No model is named; an audit needs at least one.")
-    count = min(examples or len(data), len(data))
-    tell = _Counter(progress)
-    seen = DataHash()
-    with record.Writer(out, overwrite=overwrite) as writer, placed(models, place), threads(data.shape):
-        each = [_Audited(name, model, plan, data, writer, tell) for name, model in models.items()]
-        tell.total = count * sum(plan.runs(len(one.attacks)) for one in each)
-        for batch in data.batches(examples, batch_size):
+    if shard is not None and shard < 1:
+        raise InputError(f"--shard is {shard}; a shard has at least one example.")
+    if timeout is not None and not timeout > 0:
+        raise InputError(f"--timeout is {timeout:g}; it is a number of seconds above 0.")
+    next(data.batches(examples, 1 if batch_size is None else batch_size))  # says what cannot be read
+    count, began = min(examples or len(data), len(data)), time.perf_counter()
+    asked = {
+        "models": {name: type(model).__name__ for name, model in models.items()},
+        "data": data.name,
+        "examples": examples,
+        "threats": list(plan.threats),
+        "attacks": {name: described(attack) for name, attack in plan.attacks.items()},
+        "seed": seed,
+        "device": device,
+        "curves": curves,
+        "certify": certify,
+    }
+    forms = {name: form for name, form in (fast or {}).items() if form}
+    if fast is not None:
+        asked["fast"] = {name: form.text for name, form in forms.items()}
+    hashes = {name: state_hash(model) for name, model in models.items()}
+    fixed = {
+        "configuration": {**asked, **(configuration or {})},
+        "versions": versions(),
+        "models": {name: {"sha256": hash_} for name, hash_ in hashes.items()},
+        "data": {"n": count, "shape": list(data.shape)},
+    }
+    out, chosen = Path(out).resolve(), engine or Local()
+    job = Job(
+        tuple(threats), tuple(attacks), curves, seed, certify, count, shard or usual_shard(data.shape), device,
+        batch_size, timeout, hashes, forms,
+    )  # fmt: skip
+    with place_for(out) as place:
+        check_out(out, overwrite)
+        if out.exists() and not overwrite:
+            return _whole(out, fixed, data, count)
+        writer = record.Writer(out, overwrite=overwrite, writing=place / WRITING)
+        first = data.between(0, min(count, usual_batch(data.shape)))
+        look = {"first": DataHash.of(first), "shard": job.shard}
+        kept = Unfinished.begun(place, {**fixed, **look}, overwrite)
+        run = _Run(plan, models, job, kept, progress)
+        run.do(chosen, data)
+        with writer:
+            return run.assembled(writer, fixed, data, began)
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """InputError where something is there that can neither be replaced nor be the audit that is asked for."""
+    if overwrite or not (out / "audit.json").is_file():
+        record.Writer(out, overwrite=overwrite)
+
+
+def _whole(out: Path, fixed: Mapping[str, Any], data: Dataset, count: int) -> record.Audit:
+    """The audit that is there, as asked for; InputError where it is another."""
+    another = f"The folder {out} exists. Name another, or replace it with --overwrite."
+    try:
+        there = record.Audit.load(out)
+        about = {name: there.about[name] for name in ("configuration", "versions")}
+        about["models"] = {name: {"sha256": told["sha256"]} for name, told in there.about["models"].items()}
+        about["data"] = {name: there.about["data"][name] for name in ("n", "shape", "sha256")}
+        seen = DataHash()
+        for batch in data.batches(count, usual_batch(data.shape)):
             seen.add(batch)
-            for one in each:
-                one.audit_batch(Batch(*(tensor.to(place) for tensor in batch)))
-        for one in each:
-            one.gallery.hang(writer)
-            one.own_up()
-        asked = {
-            "models": {name: type(model).__name__ for name, model in models.items()},
-            "data": data.name,
-            "examples": examples,
-            "threats": list(plan.threats),
-            "attacks": {name: described(attack) for name, attack in plan.attacks.items()},
-            "seed": seed,
-            "device": device,
-            "batch_size": batch_size,
-            "curves": curves,
-            "certify": certify,
-        }
+        refuse_differences(about, plain({**fixed, "data": {**fixed["data"], "sha256": seen.hexdigest()}}), out)
+    except (InputError, KeyError) as error:
+        raise InputError(f"{another}\n{error}") from error
+    return there
+
+
+@dataclass
+class _Run:
+    """An audit under way."""
+
+    plan: Plan
+    models: Mapping[str, nn.Module]
+    job: Job
+    kept: Unfinished
+    progress: Progress | None
+    done: int = 0  # examples, times runs
+    within: int = 0  # of the shard at work
+    shards: int = 0  # done by now
+    speeds: dict[str, Counter[str]] = field(default_factory=dict)  # by worker: examples and seconds
+    before: float = 0.0  # seconds that the shards took which were there
+
+    def __post_init__(self):
+        against = {name: self.plan.against(name, victim_of(model)) for name, model in self.models.items()}
+        self.runs = {name: plan.runs for name, (plan, _) in against.items()}
+        self.left_out = {name: note for name, (_, note) in against.items() if note}
+
+    @property
+    def total(self) -> int:
+        return self.job.count * sum(self.runs.values())
+
+    def do(self, engine: Engine, data: Dataset) -> None:
+        """All shards that are not there yet."""
+        spans, todo = self.job.spans, []
+        for span in spans:
+            if self.kept.has(span.number):
+                self.before += sum(self.kept.read(span.number).seconds.values())
+                self._finished(span)
+            else:
+                todo.append(span)
+        if self.shards and self.progress is not None:
+            self.progress(self.done, self.total, f"{self.shards} of {len(spans)} shards are there")
+        if todo:
+            engine.run(self.job, Here(self.models, data, self._doing), todo, self._keep)
+
+    def _doing(self, what: str, examples: int) -> None:
+        self.within += examples
+        if self.progress is not None:
+            self.progress(self.done + self.within, self.total, what)
+
+    def _finished(self, span: Span) -> None:
+        self.done += (span.stop - span.start) * self.runs[span.model]
+        self.within, self.shards = 0, self.shards + 1
+
+    def _keep(self, span: Span, done: Done) -> None:
+        self.kept.keep(span.number, done.content, done.seconds)
+        self._finished(span)
+        if not done.who:  # this process, which says itself what it does
+            return
+        seen = self.speeds.setdefault(done.who, Counter())
+        seen["examples"] += span.stop - span.start
+        seen["milliseconds"] += round(1e3 * sum(done.seconds.values()))
+        if self.progress is not None:
+            speeds = [1e3 * each["examples"] / max(1, each["milliseconds"]) for each in self.speeds.values()]
+            told = ", ".join(f"{speed:.3g}" for speed in sorted(speeds, reverse=True)[:8])
+            self.progress(self.done, self.total, f"{words.plural(len(speeds), 'worker')}: {told} examples/s")
+
+    def assembled(self, writer: record.Writer, fixed: Mapping[str, Any], data: Dataset, began: float) -> record.Audit:
+        """The shards, one after the other, put together."""
+        seen = DataHash()
+        each = {name: _Assembled(name, self.plan, data.shape) for name in self.models}
+        for span in self.job.spans:
+            piece = self.kept.read(span.number)
+            if span.model == next(iter(self.models)):
+                seen.add_digests(piece.of("example")["digest"])
+            each[span.model].add(piece, writer)
+        for one in each.values():
+            one.hang(writer)
+        classes = max(max(one.told["classes"]) for one in each.values())
         about = {
-            "configuration": {**asked, **(configuration or {})},
-            "versions": versions(),
+            "configuration": fixed["configuration"],
+            "versions": fixed["versions"],
             "data": {
-                "n": count,
-                "shape": list(data.shape),
-                "classes": _all_classes(data.classes, max(one.classes for one in each)),
+                **fixed["data"],
+                "classes": [*data.classes, *(str(k) for k in range(len(data.classes), classes))],
                 **_bounds_told(data),
                 "sha256": seen.hexdigest(),
             },
-            "models": {one.name: one.told() for one in each},
-            "noise": {one.name: one.noise.told() for one in each},
-            "preflight": {one.name: [asdict(finding) for finding in one.findings or []] for one in each},
-            "doubts": [doubt for one in each for doubt in one.doubts],
+            "models": {name: self._model_told(name, one) for name, one in each.items()},
+            "noise": {name: one.noise for name, one in each.items()},
+            "preflight": {name: one.told.get("findings", []) for name, one in each.items()},
+            "doubts": [doubt for name, one in each.items() for doubt in one.doubts(self.left_out.get(name))],
         }
-        return writer.finish(about)
+        return writer.finish(about, seconds=self.before + time.perf_counter() - began)
+
+    def _model_told(self, name: str, one: "_Assembled") -> dict[str, Any]:
+        """What audit.json says of a model itself."""
+        model, unanswered = self.models[name], one.told.get("unanswered", [])
+        return {
+            "sha256": self.job.hashes[name],
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "access": victim_of(model).access.name.lower(),
+            "source": source_told(model),
+            **({"unanswered": len(unanswered)} if unanswered else {}),
+        }
 
 
-class _Audited:
-    """One model under audit: what is run on it batch by batch, and what has to be remembered between batches."""
+class _Assembled:
+    """What the shards of one model come to."""
 
-    def __init__(self, name: str, model: nn.Module, plan: Plan, data: Dataset, writer: record.Writer, tell: "_Counter"):
-        self.name, self.model, self.plan, self.writer, self.tell = name, model, plan, writer, tell
-        self.bounds = data.bounds
-        self.victim = victim_of(model)
-        self.gallery = Gallery(name)
-        self.noise = NoiseProbe(self.victim, plan.seed)
-        self.doubts: list[dict[str, Any]] = []
-        self.attacks = self._that_apply()
-        self.findings: list[Finding] | None = None  # None until the first batch has been looked at
-        self.skipped: set[str] = set()  # norms without a curve
-        self.unbounded = False  # it cannot be certified
-        self.overlaps = {name: Overlap(attack) for name, attack in self.attacks.items() if isinstance(attack, FromRun)}
-        self.unsure = 0  # verdicts that a plain pass did not bear out
-        self.classes = 0
-        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+    def __init__(self, name: str, plan: Plan, shape: tuple[int, ...]):
+        self.name, self.plan, self.shape = name, plan, shape
+        self.whole, self.gallery = Piece(), Gallery()
 
-    def _that_apply(self) -> dict[str, Attack]:
-        """The attacks that need no more than the model reveals; which are left out is noted."""
-        needed = {name: card_of(attack).access for name, attack in self.plan.attacks.items()}
-        left_out = [name for name in needed if needed[name] > self.victim.access]
-        if len(left_out) == len(needed):
-            raise InputError(
-                f"{self.name} reveals {REVEALED[self.victim.access]}, and {', '.join(left_out)} need more. Name "
-                "attacks that do not: hopskipjump and rays need decisions, square, simba and nes scores."
-            )
-        if left_out:
-            text = f"It reveals {REVEALED[self.victim.access]}. Left out, since they need more: {', '.join(left_out)}."
-            self.doubts.append({"model": self.name, "threat": None, "severity": "note", "text": text})
-        return {name: attack for name, attack in self.plan.attacks.items() if name not in left_out}
-
+    @property
     def told(self) -> dict[str, Any]:
-        """What audit.json says of the model itself."""
-        reveals = self.victim.access.name.lower()
-        about = {"sha256": state_hash(self.model), "parameters": self.parameters}
-        return {**about, "access": reveals, "source": told(self.model)}
+        return self.whole.told
 
-    def audit_batch(self, batch: Batch) -> None:
-        clean = self._clean(batch)
-        for overlap in self.overlaps.values():
-            overlap.attack.check(tuple(batch.x.shape[1:]), self.classes)
-        if self.findings is None:
-            self.findings = examine(self.victim, batch.x, batch.labels, bounds=self.bounds, seed=self.plan.seed)
-            self.doubts += [_doubted(self.name, finding) for finding in self.findings if _is_doubt(finding)]
-        for text, threat in self.plan.threats.items():
-            shown, standing = Smallest(batch), clean.prediction == batch.labels
-            for name, attack in self.attacks.items():
-                self.tell.doing(f"{self.name}: {name}, {text}")
-                result, seconds = self._run(attack, batch, threat)
-                answers = self._verified(batch, clean, result)
-                self._write(text, name, batch, clean, result, answers, seconds)
-                if name in self.overlaps:
-                    self.overlaps[name].see(text, batch, clean.prediction == batch.labels, result.fooled)
-                shown.look(name, result, answers)
-                standing = standing & ~result.fooled
-                self.tell.add(len(batch.x))
-            self.gallery.choose(text, batch, clean, shown)
-            self._certify(text, batch, threat, standing)
-        for norm, threat in self.plan.norms.items():
-            self.tell.doing(f"{self.name}: curve, {norm}")
-            self._curve(norm, batch, clean, threat)
-            self.tell.add(len(batch.x))
-
-    def _clean(self, batch: Batch) -> Answers:
-        logits = clean_logits(self.name, self.victim, batch.x, batch.labels, self.plan.seed)
-        self.classes = max(self.classes, logits.shape[1])
-        return Answers.of(logits, batch.labels)
-
-    def _run(self, attack: Attack, batch: Batch, threat: ThreatModel) -> tuple[Result, float]:
-        _wait_for(batch.x.device)
-        start = time.perf_counter()
-        result = catalogue.run(
-            attack, self.victim, batch.x, Goal(batch.labels), threat, seed=self.plan.seed, ids=batch.ids
-        )
-        _wait_for(batch.x.device)
-        return result, time.perf_counter() - start
-
-    def _verified(self, batch: Batch, clean: Answers, result: Result) -> Answers:
-        """What the model says of x_adv in a pass of its own, which must bear every claim out."""
-        broken = (result.step > 0).nonzero().squeeze(1)
-        answers = clean
-        if len(broken):
-            with borrowed(self.model, self.plan.seed):
-                logits = self.victim.logits(result.x_adv[broken])
-            answers = clean.with_rows(broken, Answers.of(logits, batch.labels[broken]))
-        unsure = (answers.prediction != batch.labels) != result.fooled
-        if bool(unsure.any()):
-            self._explain(result.x_adv)
-            self.unsure += int(unsure.sum())
-            answers = answers.with_rows(unsure.nonzero().squeeze(1), clean.rows(unsure))
-            _take_back(result, unsure, batch.x, answers.prediction != batch.labels)
-        return answers
-
-    def _explain(self, x: Tensor) -> None:
-        """Raises InputError where the model is to blame for a verdict that a plain pass does not bear out."""
-        with borrowed(self.model, self.plan.seed):
-            once, again = self.victim.logits(x), self.victim.logits(x)
-            alone = torch.cat([self.victim.logits(row[None]) for row in x])
-        near = 1e-2 * float(once.max() - once.min())
-        if not torch.allclose(once, again, rtol=0, atol=near / 10):
-            raise InputError(
-                f"The model {self.name} is random: it answers the same inputs differently (logits differ by up to "
-                f"{float((once - again).abs().max()):.3g}). Turn its randomness off in eval mode."
+    def add(self, piece: Piece, writer: record.Writer) -> None:
+        for key, rows in piece.groups("row"):
+            x = unpacked(rows["x"] if "x" in rows else [None] * len(rows), self.shape)
+            writer.add(self.name, *key, seconds=piece.seconds.get(key, 0.0), x_adv=x, **_columns(rows, record.ROW))
+        pictures = piece.of("picture")
+        if len(pictures):
+            images = {name: unpacked(pictures[name], self.shape) for name in ("x", "x_adv")}
+            rest = pictures.drop(columns=["x", "x_adv"]).to_dict("records")
+            self.gallery.offer(
+                {**example, "x": images["x"][k], "x_adv": images["x_adv"][k]} for k, example in enumerate(rest)
             )
-        if not torch.allclose(once, alone, rtol=0, atol=near):
-            raise InputError(
-                f"The model {self.name} answers an input differently beside others (logits differ by up to "
-                f"{float((once - alone).abs().max()):.3g}): its rows are not independent, as with batch statistics. "
-                "Use running statistics in eval mode."
-            )
+        # Little enough to be held; and whether a curve or a certificate is whole is known at the end.
+        few = Piece(piece.told)
+        few.tables = {kind: piece.tables[kind] for kind in ("curve", "certificate", "noise") if kind in piece.tables}
+        few.seconds = piece.seconds
+        self.whole.join(few)
 
-    def own_up(self) -> None:
-        """Add the doubts that only the whole run can tell."""
-        notes = [(threat, text) for overlap in self.overlaps.values() for threat, text in overlap.notes()]
-        self.doubts += [{"model": self.name, "threat": t, "severity": "note", "text": text} for t, text in notes]
-        if self.unsure:
+    def hang(self, writer: record.Writer) -> None:
+        """Curves, certificates and pictures."""
+        for (norm, attack), rows in self.whole.groups("curve"):
+            if norm not in self.told.get("uncurved", {}):
+                seconds = self.whole.seconds.get((f"{norm}:inf", attack), 0.0)
+                writer.add_curve(self.name, norm, attack, seconds=seconds, **_columns(rows, record.CURVE))
+        for (threat, attack), rows in self.whole.groups("certificate"):
+            if threat not in self.told.get("unbounded", {}):
+                seconds = self.whole.seconds.get((threat, attack), 0.0)
+                writer.add_certificates(self.name, threat, seconds=seconds, **_columns(rows, record.CERTIFICATE))
+        for example in self.gallery.shown():
+            writer.add_to_gallery(model=self.name, **example)
+
+    @property
+    def noise(self) -> dict[str, Any]:
+        return {
+            norm: noise_told(rows)
+            for (norm, _), rows in self.whole.groups("noise")
+            if norm not in self.told.get("uncurved", {})
+        }
+
+    def doubts(self, left_out: str | None) -> list[dict[str, Any]]:
+        """What only the whole run can tell, and what was found before it."""
+        told = self.told
+        found = [(None, "note", left_out)] if left_out else []
+        for finding in told.get("findings", []):
+            if finding["severity"] != "note" and finding["code"] not in TOLD_BY_ROWS:
+                found.append((None, finding["severity"], f"{finding['text']} {finding['remedy']}"))
+        for text in dict.fromkeys(told.get("left", [])):
+            found.append((None, "note", text))
+        for text in dict.fromkeys(told.get("unbounded", {}).values()):
+            found.append((None, "note", f"Nothing is certified: {text}"))
+        for norm, text in told.get("uncurved", {}).items():
+            found.append((None, "note", f"No curve over eps in {norm}: {text}"))
+        for name, by_threat in told.get("overlap", {}).items():
+            attack = self.plan.attacks[name]
+            assert isinstance(attack, FromRun)
+            found += [(threat, "note", text) for threat, text in overlap.notes(attack, by_threat)]
+        if told.get("unanswered"):
+            found.append((None, "warning", _unanswered(told["unanswered"])))
+        if told.get("unsure"):
             text = (
-                f"{self.unsure} verdicts of attacks were not borne out by a second pass and are not counted: the "
+                f"{told['unsure']} verdicts of attacks were not borne out by a second pass and are not counted: the "
                 "model's logits move with the batch by more than rounding. Audit without reduced precision."
             )
-            self.doubts.append({"model": self.name, "threat": None, "severity": "warning", "text": text})
-
-    def _write(
-        self, threat: str, attack: str, batch: Batch, clean: Answers, result: Result, answers: Answers, seconds: float
-    ) -> None:
-        columns = {
-            "ids": batch.ids,
-            "labels": batch.labels,
-            "clean_prediction": clean.prediction,
-            "correct": clean.prediction == batch.labels,
-            "fooled": result.fooled,
-            "adversarial_prediction": answers.prediction,
-            "size": result.size,
-            "margin": answers.margin.double(),
-            "queries": result.queries,
-            "backwards": result.backwards,
-            "passes": result.passes,
-            "x_adv": result.x_adv,
-        }
-        if result.seen is not None:
-            columns |= {"stage": result.seen.stage, "doubts": doubts(result.seen), "gap": result.seen.gap.double()}
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in columns.items()}
-        self.writer.add(self.name, threat, attack, **arrays, seconds=seconds)
-
-    def _certify(self, text: str, batch: Batch, threat: ThreatModel, standing: Tensor) -> None:
-        """Bounds for those of the first examples that stand [b] bool; the others need none."""
-        first = batch.ids < self.plan.certify
-        if self.unbounded or math.isinf(threat.eps) or not bool(first.any()):
-            return
-        self.tell.doing(f"{self.name}: certificates, {text}")
-        start = time.perf_counter()
-        margin = torch.full((len(batch.x),), torch.nan, dtype=torch.float64, device=batch.x.device)
-        at = (first & standing).nonzero().squeeze(1)
-        try:
-            if len(at):
-                margin[at] = certify(self.model, batch.x[at], batch.labels[at], threat).margin
-        except InputError as error:
-            self.unbounded = True
-            note = f"Nothing is certified: {error}"
-            self.doubts.append({"model": self.name, "threat": None, "severity": "note", "text": note})
-            return
-        columns = {"ids": batch.ids, "margin": margin, "certified": margin > 0}
-        arrays = {name: tensor[first].cpu().numpy() for name, tensor in columns.items()}
-        self.writer.add_certificates(self.name, text, **arrays, seconds=time.perf_counter() - start)
-
-    def _curve(self, norm: str, batch: Batch, clean: Answers, threat: ThreatModel) -> None:
-        if norm in self.skipped:
-            return
-        try:
-            result, seconds = self._run(catalogue.CATALOG[CURVE](), batch, threat)
-        except InputError as error:  # the clean pass went well, so this is the norm, or a model without gradients
-            self.skipped.add(norm)
-            text = f"No curve over eps in {norm}: {error}"
-            self.doubts.append({"model": self.name, "threat": None, "severity": "note", "text": text})
-            return
-        columns = {
-            "ids": batch.ids,
-            "correct": clean.prediction == batch.labels,
-            "size": result.size,
-            "queries": result.queries,
-            "backwards": result.backwards,
-        }
-        arrays = {name: tensor.cpu().numpy() for name, tensor in columns.items()}
-        self.writer.add_curve(self.name, norm, CURVE, **arrays, seconds=seconds)
-        self.noise.look(threat, batch, columns["correct"], result.size)
+            found.append((None, "warning", text))
+        return [
+            {"model": self.name, "threat": threat, "severity": severity, "text": text}
+            for threat, severity, text in found
+        ]
 
 
-def _is_doubt(finding: Finding) -> bool:
-    return finding.severity != "note" and finding.code not in TOLD_BY_ROWS
+def _unanswered(ids: list[int]) -> str:
+    some = ", ".join(map(str, sorted(ids)[:5])) + (", ..." if len(ids) > 5 else "")
+    return (
+        f"To {words.plural(len(ids), 'clean input')} ({some}) the model gave NaN or inf. No attack was run there; they "
+        "count as wrong, clean and under attack (clean_prediction -1 in rows.parquet). Mend the model."
+    )
 
 
-def _doubted(model: str, finding: Finding) -> dict[str, Any]:
-    return {
-        "model": model,
-        "threat": None,
-        "severity": finding.severity,
-        "text": f"{finding.text} {finding.remedy}",
-    }
-
-
-def _take_back(result: Result, rows: Tensor, x: Tensor, wrong: Tensor) -> None:
-    """These rows [b] bool count as their clean input does."""
-    result.x_adv[rows] = x[rows]
-    result.fooled[rows] = wrong[rows]
-    result.size[rows] = torch.where(wrong[rows], 0.0, torch.inf).to(result.size)
-    result.step[rows] = torch.where(wrong[rows], 0, -1)
-    result.passes[rows] = torch.where(wrong[rows], result.passes[rows], -1)
-
-
-class _Counter:
-    """Tells how much of the work is done."""
-
-    def __init__(self, progress: Progress | None):
-        self.progress, self.total, self.done, self.what = progress, 0, 0, ""
-
-    def doing(self, what: str) -> None:
-        self.what = what
-        self.add(0)
-
-    def add(self, rows: int) -> None:
-        self.done += rows
-        if self.progress is not None:
-            self.progress(self.done, self.total, self.what)
-
-
-def device_named(text: str) -> torch.device:
-    """The device; InputError where it is unknown or not there."""
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        raise InputError(f"There is no device {text!r}. Known: cpu, cuda, cuda:NUMBER.") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"The device {text!r} is not one that audits run on. Known: cpu, cuda, cuda:NUMBER.")
-    there = torch.cuda.device_count() if device.type == "cuda" else 1
-    if (device.index or 0) >= there:
-        what = f"there are {there}" if there else "PyTorch finds no CUDA device"
-        raise InputError(f"The device {text} was asked for, and {what}. Use --device cpu, or see nvidia-smi.")
-    return device
+def _columns(rows: Any, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """By the names that the writer gives them."""
+    renamed = {"id": "ids", "label": "labels"}
+    return {renamed.get(name, name): rows[name].to_numpy() for name in dtype.names or ()}
 
 
 def _bounds_told(data: Dataset) -> dict[str, Any]:
@@ -405,38 +355,3 @@ def _bounds_told(data: Dataset) -> dict[str, Any]:
     if data.mask is not None:
         found["mask"] = data.mask.tolist()
     return {**found, **({"notes": list(data.notes)} if data.notes else {})}
-
-
-def _all_classes(names: list[str], count: int) -> list[str]:
-    """The data's names, and numbers for the classes that only the models have."""
-    return [*names, *(str(k) for k in range(len(names), count))]
-
-
-@contextlib.contextmanager
-def placed(models: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
-    """The models on the device; on leaving, back where they were."""
-    homes = [(model, next((t.device for t in model.state_dict().values()), device)) for model in models.values()]
-    try:
-        for model, _ in homes:
-            model.to(device)
-        yield
-    finally:
-        for model, home in homes:
-            model.to(home)
-
-
-@contextlib.contextmanager
-def threads(shape: Sequence[int]) -> Iterator[None]:
-    """One thread for inputs so small that several would mostly wait for each other; on leaving, as many as before."""
-    before = torch.get_num_threads()
-    if math.prod(shape) <= SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

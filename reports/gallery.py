@@ -1,15 +1,17 @@
 """Which examples are shown as pictures? The first few that were broken, spread over the classes."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
 from attacks import Result
-from reports import record
 from reports.answers import Answers
 from reports.sources.dataset import Batch
 
 PICTURES = 6  # per model and threat
+
+Example = dict[str, Any]
 
 
 class Smallest:
@@ -33,39 +35,59 @@ class Smallest:
 
 
 class Gallery:
-    """The first few broken examples per threat: of each class one, and the next ones where classes are lacking."""
+    """The first few broken examples per threat: of each class one, and the next ones where classes are lacking.
 
-    def __init__(self, model: str):
-        self.model = model
-        self.chosen: dict[str, list[dict[str, Any]]] = {}
-        self.spare: dict[str, list[dict[str, Any]]] = {}
+    Of galleries of consecutive examples, a gallery that is offered all that they keep is the gallery of them all.
+    """
+
+    def __init__(self):
+        self.chosen: dict[str, list[Example]] = {}
+        self.spare: dict[str, list[Example]] = {}
 
     def choose(self, threat: str, batch: Batch, clean: Answers, shown: Smallest) -> None:
-        chosen, spare = self.chosen.setdefault(threat, []), self.spare.setdefault(threat, [])
         for row in shown.size.isfinite().nonzero().flatten().tolist():
-            if len(chosen) == PICTURES:
-                return
-            is_new = all(example["label"] != int(batch.labels[row]) for example in chosen)
-            if not is_new and len(spare) == PICTURES:
-                continue
-            (chosen if is_new else spare).append(self._example(threat, row, batch, clean, shown))
+            place = self._place(threat, int(batch.labels[row]))
+            if place is not None:
+                place.append(_example(threat, row, batch, clean, shown))
 
-    def _example(self, threat: str, row: int, batch: Batch, clean: Answers, shown: Smallest) -> dict[str, Any]:
-        return {
-            "x": batch.x[row].cpu().numpy().copy(),
-            "x_adv": shown.x_adv[row].cpu().numpy().copy(),
-            "model": self.model,
-            "threat": threat,
-            "attack": shown.attack[row],
-            "id": int(batch.ids[row]),
-            "label": int(batch.labels[row]),
-            "clean_prediction": int(clean.prediction[row]),
-            "clean_confidence": float(clean.confidence[row]),
-            "adversarial_prediction": int(shown.prediction[row]),
-            "adversarial_confidence": float(shown.confidence[row]),
-        }
+    def offer(self, examples: Iterable[Example]) -> None:
+        """Examples in the order of their ids."""
+        for example in examples:
+            place = self._place(example["threat"], example["label"])
+            if place is not None:
+                place.append(example)
 
-    def hang(self, writer: record.Writer) -> None:
+    def kept(self) -> list[Example]:
+        """Whatever may be shown, in the order of the ids, threat by threat."""
+        return [
+            example
+            for threat, chosen in self.chosen.items()
+            for example in sorted([*chosen, *self.spare[threat]], key=lambda example: example["id"])
+        ]
+
+    def shown(self) -> Iterator[Example]:
         for threat, chosen in self.chosen.items():
-            for example in [*chosen, *self.spare[threat]][:PICTURES]:
-                writer.add_to_gallery(**example)
+            yield from [*chosen, *self.spare[threat]][:PICTURES]
+
+    def _place(self, threat: str, label: int) -> list[Example] | None:
+        chosen, spare = self.chosen.setdefault(threat, []), self.spare.setdefault(threat, [])
+        if len(chosen) == PICTURES:
+            return None
+        if all(example["label"] != label for example in chosen):
+            return chosen
+        return spare if len(spare) < PICTURES else None
+
+
+def _example(threat: str, row: int, batch: Batch, clean: Answers, shown: Smallest) -> Example:
+    return {
+        "x": batch.x[row].cpu().numpy().copy(),
+        "x_adv": shown.x_adv[row].cpu().numpy().copy(),
+        "threat": threat,
+        "attack": shown.attack[row],
+        "id": int(batch.ids[row]),
+        "label": int(batch.labels[row]),
+        "clean_prediction": int(clean.prediction[row]),
+        "clean_confidence": float(clean.confidence[row]),
+        "adversarial_prediction": int(shown.prediction[row]),
+        "adversarial_confidence": float(shown.confidence[row]),
+    }

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -14,40 +16,40 @@ EXAMPLES = 32  # the first so many of the data
 DIRECTIONS = 4  # random ones for each of them that is right when clean
 
 
-class NoiseProbe:
-    """One model's distances to the boundary along random directions, norm by norm, for the first examples."""
+def noise(
+    victim: Victim, threat: ThreatModel, batch: Batch, correct: Tensor, size: Tensor, seed: int
+) -> dict[str, Any] | None:
+    """Distances to the boundary along random directions, for those of the first examples that are right when clean.
 
-    def __init__(self, victim: Victim, seed: int):
-        self.victim, self.seed = victim, seed
-        self.found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # by noise, its forwards, by the attack
-
-    def look(self, threat: ThreatModel, batch: Batch, correct: Tensor, size: Tensor) -> None:
-        """threat: without a radius. size: [b] the smallest perturbation that the attack found. L0 is left out."""
-        norm = threat.norm.name
-        rows = (correct & (batch.ids < EXAMPLES)).nonzero().squeeze(1)
-        if norm == "l0" or len(rows) == 0:
-            return
-        x, labels, ids = batch.x[rows], batch.labels[rows], batch.ids[rows]
-        draw = directions.signs if norm == "linf" else directions.gaussian
-        drawn = draw(x, DIRECTIONS, seed=self.seed, ids=ids)
-        found = distances(self.victim, x, labels, drawn, threat, seed=self.seed, ids=ids)
-        self.found.setdefault(norm, []).append((found.distance.cpu(), found.queries.cpu(), size[rows].cpu()))
-
-    def told(self) -> dict[str, dict[str, Any]]:
-        """norm -> counts and medians; a median that is not finite is None."""
-        return {
-            norm: _told(*(torch.cat(each) for each in zip(*parts, strict=True))) for norm, parts in self.found.items()
-        }
-
-
-def _told(noise: Tensor, queries: Tensor, attack: Tensor) -> dict[str, Any]:
+    threat: without a radius. size: [b] the smallest perturbation that an attack found. Columns [m]: `id`, `distances`
+    and `forwards` (one a direction), and `size`. None where there are no such examples, and in L0.
+    """
+    norm = threat.norm.name
+    rows = (correct & (batch.ids < EXAMPLES)).nonzero().squeeze(1)
+    if norm == "l0" or len(rows) == 0:
+        return None
+    x, labels, ids = batch.x[rows], batch.labels[rows], batch.ids[rows]
+    draw = directions.signs if norm == "linf" else directions.gaussian
+    drawn = draw(x, DIRECTIONS, seed=seed, ids=ids)
+    found = distances(victim, x, labels, drawn, threat, seed=seed, ids=ids)
     return {
-        "examples": len(noise),
-        "rays": noise.numel(),
-        "crossed": int(noise.isfinite().sum()),
-        "median": _median(noise),
-        "attack_median": _median(attack),
-        "forwards": int(queries.sum()),
+        "id": ids.cpu().numpy(),
+        "distances": found.distance.cpu().tolist(),
+        "forwards": found.queries.cpu().tolist(),
+        "size": size[rows].cpu().numpy(),
+    }
+
+
+def told(rows: pd.DataFrame) -> dict[str, Any]:
+    """Counts and medians over what `noise` found; a median that is not finite is None."""
+    rays = torch.tensor(np.stack(rows["distances"].tolist()))
+    return {
+        "examples": len(rows),
+        "rays": rays.numel(),
+        "crossed": int(rays.isfinite().sum()),
+        "median": _median(rays),
+        "attack_median": _median(torch.tensor(rows["size"].to_numpy())),
+        "forwards": int(np.stack(rows["forwards"].tolist()).sum()),
     }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 
 import numpy as np
@@ -12,17 +13,35 @@ from reports.sources.dataset import Batch
 
 
 class DataHash:
-    """sha256 over the inputs (float32) and the labels (int64), whatever batches they came in."""
+    """sha256 over the sha256 of each example (its input as float32, its label as int64), whatever batches they came in.
+
+    So it can be told from the examples' own hashes, wherever those were taken.
+    """
 
     def __init__(self):
-        self.x, self.labels = hashlib.sha256(), hashlib.sha256()
+        self.whole = hashlib.sha256()
+
+    @classmethod
+    def of(cls, batch: Batch) -> str:
+        hash_ = cls()
+        hash_.add(batch)
+        return hash_.hexdigest()
 
     def add(self, batch: Batch) -> None:
-        self.x.update(batch.x.numpy().tobytes())
-        self.labels.update(batch.labels.numpy().tobytes())
+        self.add_digests(example_digests(batch))
+
+    def add_digests(self, digests: Iterable[bytes]) -> None:
+        for digest in digests:
+            self.whole.update(digest)
 
     def hexdigest(self) -> str:
-        return hashlib.sha256(self.x.digest() + self.labels.digest()).hexdigest()
+        return self.whole.hexdigest()
+
+
+def example_digests(batch: Batch) -> list[bytes]:
+    """32 bytes for each example."""
+    x, labels = batch.x.numpy(), batch.labels.numpy()
+    return [hashlib.sha256(row.tobytes() + label.tobytes()).digest() for row, label in zip(x, labels, strict=True)]
 
 
 def state_hash(model: nn.Module) -> str:

@@ -112,16 +112,19 @@ class Writer:
     A context manager: `with Writer(folder) as writer: writer.add(...); writer.finish(about)`. Nothing is left behind
     where the block ends in any other way. InputError where the folder exists (unless `overwrite`, and then only where
     it holds an audit and nothing else, or is empty), where it cannot be made, and where the disk is full.
+
+    writing: the folder that is written and then moved, on the same disk; None is one of its own beside `folder`.
     """
 
-    def __init__(self, folder: Path | str, *, overwrite: bool = False):
+    def __init__(self, folder: Path | str, *, overwrite: bool = False, writing: Path | None = None):
         self.folder = Path(folder).resolve()
-        self.overwrite = overwrite
+        self.overwrite, self.writing = overwrite, writing
         self._refuse_to_harm()
 
     def __enter__(self) -> Self:
         self._made = [parent for parent in self.folder.parents if not parent.exists()]
-        self._partial = self.folder.parent / f".{self.folder.name}.{secrets.token_hex(4)}.part"
+        beside = self.folder.parent / f".{self.folder.name}.{secrets.token_hex(4)}.part"
+        self._partial = self.writing or beside
         self._rows: dict[tuple[str, str, str], _Spool] = {}
         self._inputs: dict[tuple[str, str, str], _Spool] = {}
         self._curves: dict[tuple[str, str, str], _Spool] = {}
@@ -222,8 +225,10 @@ class Writer:
             )
         self._gallery.append(one_example)
 
-    def finish(self, about: dict[str, Any]) -> Audit:
+    def finish(self, about: dict[str, Any], seconds: float | None = None) -> Audit:
         """Compute the summary, write every file, and move the folder to its place.
+
+        seconds: that all of it took; None is since the writer began.
 
         about: "configuration", "versions", "data", "models" {name: {"sha256", "parameters"}}, "preflight" {name:
         findings} and, where the caller has them, "noise" {name: as reports.noise tells it} and "doubts" of its own.
@@ -256,7 +261,7 @@ class Writer:
         text = json.dumps(_plain(whole), indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False)
         (self._partial / "audit.json").write_text(text + "\n", encoding="utf-8")
         gallery = _read_arrays(self._partial / "gallery.npz", tuple(GALLERY))
-        audit = Audit(self.folder, json.loads(text), rows, curves, self._write_timings(), certificates, gallery)
+        audit = Audit(self.folder, json.loads(text), rows, curves, self._write_timings(seconds), certificates, gallery)
         (self._partial / "report.html").write_text(page.page(audit), encoding="utf-8")
         self._put_in_place()
         return audit
@@ -327,11 +332,11 @@ class Writer:
         }
         np.savez_compressed(self._partial / "gallery.npz", allow_pickle=False, **arrays)
 
-    def _write_timings(self) -> pd.DataFrame:
+    def _write_timings(self, whole: float | None) -> pd.DataFrame:
         seconds = dict(self._seconds)
         for model, _, _ in self._seconds:
             seconds[(model, "", "")] = sum(t for (name, _, _), t in self._seconds.items() if name == model)
-        seconds[("", "", "")] = time.perf_counter() - self._clock
+        seconds[("", "", "")] = time.perf_counter() - self._clock if whole is None else whole
         columns = list(zip(*seconds, strict=True))
         table = pa.table(
             {

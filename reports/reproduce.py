@@ -23,7 +23,7 @@ def command(about: dict[str, Any]) -> str | None:
     lines += [f"--attack {shlex.quote(attack_text(name, options))}" for name, options in asked["attacks"].items()]
     lines += [] if asked.get("curves", True) else ["--no-curves"]
     lines += [f"--certify {asked['certify']}"] if asked.get("certify") else []
-    lines += [f"--seed {asked['seed']} --device {asked['device']} --batch-size {asked['batch_size']}"]
+    lines += [f"--seed {asked['seed']} --device {asked['device']}"]
     return " \\\n  ".join(lines)
 
 
@@ -44,7 +44,6 @@ def call(about: dict[str, Any]) -> str:
             f"    examples={asked.get('examples')!r},",
             f"    seed={asked['seed']!r},",
             f"    device={asked['device']!r},",
-            f"    batch_size={asked['batch_size']!r},",
             f"    curves={asked.get('curves', True)!r},",
             f"    certify={asked.get('certify', 0)!r},",
             ")",

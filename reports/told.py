@@ -18,6 +18,8 @@ from reports.probing import page as probe_page
 from reports.probing import text as probe_text
 from reports.probing.saved import Probe
 from reports.record import Audit
+from reports.sequencing import page as sequence_page
+from reports.sequencing import text as sequence_text
 from reports.training import page as run_page
 from reports.training import text as run_text
 from reports.training.saved import SavedRun
@@ -51,9 +53,8 @@ def _audit(folder: Path) -> Told:
 
 def _run(folder: Path) -> Told:
     run = SavedRun.load(folder)
-    if run.config.get("what") == "perturber":
-        return Told(perturber_text.table(run), lambda: perturber_page.page(run))
-    return Told(run_text.table(run), lambda: run_page.page(run))
+    terminal, page = TRAINED.get(run.config.get("what", "gan"), TRAINED["gan"])
+    return Told(terminal.table(run), lambda: page.page(run))
 
 
 def _probe(folder: Path) -> Told:
@@ -61,6 +62,11 @@ def _probe(folder: Path) -> Told:
     return Told(probe_text.table(probe), lambda: probe_page.page(probe))
 
 
+TRAINED = {
+    "gan": (run_text, run_page),
+    "perturber": (perturber_text, perturber_page),
+    "sequence": (sequence_text, sequence_page),
+}
 READERS = {
     "audit.json": _audit,
     "run.json": _run,

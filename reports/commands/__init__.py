@@ -9,17 +9,19 @@ from reports.commands.gan import gan
 from reports.commands.perturber import perturber
 from reports.commands.probe import probe
 from reports.commands.sample import sample
+from reports.commands.sequence import sequence
 from reports.commands.show import show
 
 __all__ = ["audit", "dataset", "doctor", "probe", "sample", "show", "train"]
 
-train = typer.Typer(help="Train a generator, of samples or of perturbations.", no_args_is_help=True)
+train = typer.Typer(help="Train a generator, of samples, of perturbations or of sequences.", no_args_is_help=True)
 
 
 @train.callback()
 def _train() -> None:
-    """Train a generator, of samples or of perturbations."""
+    """Train a generator, of samples, of perturbations or of sequences."""
 
 
 train.command()(gan)
 train.command()(perturber)
+train.command()(sequence)

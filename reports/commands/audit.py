@@ -1,8 +1,8 @@
 """The command `advgan audit`: what can be typed, and what is told on the terminal."""
 
-import math
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +10,12 @@ import typer
 
 from reports.commands import sources
 from reports.commands.digits import digits_for
-from reports.terminal import Bar, note
+from reports.terminal import Bar, Stopped, note
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from reports.engines import Engine, Load
     from reports.record import Audit
 
 THREATS = ["linf:0.1", "linf:0.2", "l2:0.5", "l2:1.0"]  # for the digits; no other data has a customary eps
@@ -25,7 +26,7 @@ BLIND = {  # for what reveals no gradients
     "DECISION": ["hopskipjump:queries=500", "rays:queries=500", *BASELINES],
 }
 OUT = Path("advgan-audit")
-WHAT, HOW, RESULT = "What is audited", "How", "What comes of it"
+WHAT, HOW, WHERE, RESULT = "What is audited", "How", "Where it runs", "What comes of it"
 
 
 class Effort(StrEnum):
@@ -34,6 +35,13 @@ class Effort(StrEnum):
     QUICK = "quick"
     STANDARD = "standard"
     EXHAUSTIVE = "exhaustive"
+
+
+class Where(StrEnum):
+    """Which engine runs it."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def audit(
@@ -143,12 +151,64 @@ def audit(
         str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")
     ] = "cpu",
     batch_size: Annotated[
-        int | None,
+        str,
         typer.Option(
             "--batch-size",
             metavar="N",
+            rich_help_panel=WHERE,
+            help="Examples at a time; auto finds it. Where memory does not do it is halved. It changes no result.",
+        ),
+    ] = "auto",
+    shard: Annotated[
+        int | None,
+        typer.Option(
+            "--shard",
+            metavar="N",
+            rich_help_panel=WHERE,
+            help="Examples that are finished and kept at a time. Without it: 16 to 1024, fewer the larger they are.",
+        ),
+    ] = None,
+    fast: Annotated[
+        str | None,
+        typer.Option(
+            "--fast",
+            metavar="FORM",
             rich_help_panel=HOW,
-            help="Examples at a time. Without it: 16 to 1024, fewer the larger they are.",
+            help="Search with a cheaper form of each model, and ask the model itself of all that it claims. auto "
+            "measures which is the fastest here; or name some of bf16, fp16, tf32, channels_last, compile, "
+            "fold_batchnorm, with commas.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Where,
+        typer.Option("--engine", rich_help_panel=WHERE, help="local is this machine, ray a cluster of Ray's."),
+    ] = Where.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            rich_help_panel=WHERE,
+            help="Processes with the models in each. Without it: one for each GPU, one on the CPU; of ray as many as "
+            "the cluster has GPUs or CPUs.",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="HOST:PORT",
+            rich_help_panel=WHERE,
+            help="Of the Ray cluster. Without it: the one in RAY_ADDRESS, or one that is begun on this machine.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            rich_help_panel=WHERE,
+            help="Stop where one attack on one batch takes longer: the model hangs. Without it: never.",
         ),
     ] = None,
     out: Annotated[
@@ -172,6 +232,7 @@ def audit(
     Without arguments: the two digits classifiers that come with advgan, on the digits they were not trained on.
 
     It writes a folder: report.html, the numbers (audit.json), a row per example (rows.parquet), the inputs found.
+    Stopped, the same command goes on after the shards that are finished, and ends with the same bytes.
 
     Exit status: 0; 1 below --fail-under; 2 where the input cannot be used; 130 after Ctrl-C.
 
@@ -180,11 +241,16 @@ def audit(
     from rich.console import Console
 
     from attacks.errors import InputError
-    from reports import record, text
-    from reports.audit import Plan, device_named
+    from reports import text
     from reports.audit import audit as run_audit
+    from reports.audit import check_out
+    from reports.devices import device_named
+    from reports.fast import check as check_form
+    from reports.fast import forms_for
+    from reports.plan import Plan
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
+    from reports.sources.both import load_both
 
     specs = model or ["digits"]
     spec = data or digits_for(specs)
@@ -193,11 +259,13 @@ def audit(
         raise InputError(f"--fail-under is {fail_under:g}; robust accuracy is a share from 0 to 1, say 0.4.")
     if examples is not None and examples < 1:
         raise InputError(f"--examples is {examples}; an audit needs at least one.")
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"--batch-size is {batch_size}; it must be at least 1.")
     # What is quick to check is checked before anything is loaded.
-    record.Writer(out, overwrite=overwrite)
+    size = _batch_of(batch_size)
+    chosen = _engine(engine, workers, address, partial(load_both, specs, weights, spec, image_size, data_root))
+    check_out(out, overwrite)
     device_named(device)
+    if fast is not None:
+        check_form(fast)
     asked = _asked_for(attack or [], effort)
     Plan.of(threats, asked or ATTACKS, curves, seed, certify)
     models, spelled = model_sources.load_several(specs, weights=weights)
@@ -205,18 +273,24 @@ def audit(
     if examples is not None and examples > len(found):
         note(f"{spec} has {len(found)} examples, fewer than the {examples} asked for: all of them are audited.")
     sources.announce(models, found.notes)
+    forms = None if fast is None else forms_for(fast, models, found, device, out)
+    for name, form in (forms or {}).items():
+        note(f"{name}: searched {form}.")
     with Bar() as bar:
-        done = run_audit(
-            models, found, threats, asked or _attacks_for(models, found.shape, threats), out,
-            examples=examples, seed=seed, device=device, batch_size=batch_size or _batch_for(found.shape),
-            curves=curves, certify=certify, overwrite=overwrite, progress=bar.show,
-            configuration={
-                "models": spelled,
-                "weights": str(weights) if weights else None,
-                "image_size": image_size,
-                "data_root": str(data_root) if data_root else None,
-            },
-        )  # fmt: skip
+        try:
+            done = run_audit(
+                models, found, threats, asked or _attacks_for(models, found.shape, threats), out,
+                examples=examples, seed=seed, device=device, batch_size=size, shard=shard, curves=curves,
+                certify=certify, timeout=timeout, fast=forms, engine=chosen, overwrite=overwrite, progress=bar.show,
+                configuration={
+                    "models": spelled,
+                    "weights": str(weights) if weights else None,
+                    "image_size": image_size,
+                    "data_root": str(data_root) if data_root else None,
+                },
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise Stopped(_kept(out)) from None
     Console().print(text.table(done))
     print(f"Written to {out}: open {out / 'report.html'}")
     _gate(done, fail_under)
@@ -261,9 +335,36 @@ def _attacks_for(models: "Mapping[str, nn.Module]", shape: tuple[int, ...], thre
     return [text for text in usual if text not in left_out]
 
 
-def _batch_for(shape: tuple[int, ...]) -> int:
-    """As many examples as make about a million numbers: small ones are quicker together, large ones fill the memory."""
-    return max(16, min(1024, 2**20 // math.prod(shape)))
+def _batch_of(text: str) -> int | None:
+    from attacks.errors import InputError
+
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--batch-size is {text}; it is a whole number from 1 up, or auto.")
+    return int(text)
+
+
+def _engine(where: Where, workers: int | None, address: str | None, load: "Load") -> "Engine":
+    from attacks.errors import InputError
+    from reports.cluster import OnRay
+    from reports.engines import Local
+
+    if where is Where.RAY:
+        return OnRay(load, address, workers)
+    if address is not None:
+        raise InputError(f"--address {address} names a Ray cluster: say --engine ray.")
+    return Local(workers, load)
+
+
+def _kept(out: Path) -> str:
+    from reports.resume import KEPT
+    from reports.unfinished import kept, place_of
+
+    count = kept(out)
+    if not count:
+        return "stopped; nothing was written."
+    return f"stopped; {count} finished shards are kept in {place_of(out)}. {KEPT}"
 
 
 def _gate(done: "Audit", fail_under: float | None) -> None:

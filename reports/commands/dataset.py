@@ -161,11 +161,11 @@ def make(
     from rich.console import Console
 
     from attacks.errors import InputError
-    from reports.audit import device_named
     from reports.dataset import text
     from reports.dataset.asked import Asked
     from reports.dataset.make import make as make_set
     from reports.dataset.progress import check_folder
+    from reports.devices import device_named
 
     spec = model or MODEL
     source = data or _digits_for(spec)

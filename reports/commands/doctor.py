@@ -60,7 +60,7 @@ def doctor(
 
     from attacks.errors import InputError
     from attacks.preflight import examine
-    from reports.audit import device_named
+    from reports.devices import device_named
     from reports.doctor import examination
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources

@@ -116,8 +116,8 @@ def probe(
     Example: advgan probe -m net.py:make -d test.npz -t l2:0.5 -n 200 --out probe
     """  # fmt: skip
     from attacks.errors import InputError
-    from reports.audit import device_named
     from reports.commands.training import told
+    from reports.devices import device_named
     from reports.probing import job, saved, text
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources

@@ -16,7 +16,18 @@ def sample(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed gives other samples.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE.png", help="A picture of them.")] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            metavar="TAU",
+            help="Of a generator of sequences: below 1 it is surer of itself, above 1 less. Without it: 1, as trained.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="A picture of them (FILE.png), or a text file of sequences."),
+    ] = None,
     npz: Annotated[
         Path | None,
         typer.Option("--npz", metavar="FILE.npz", help="The samples as arrays x and y, which `advgan audit` reads."),
@@ -39,7 +50,9 @@ def sample(
     device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
 ) -> None:
-    """Draw samples from a trained generator, as a picture or as arrays.
+    """Draw samples from a trained generator, as a picture or as arrays; of sequences as text.
+
+    Sequences are printed, a line each, where neither --out nor --npz names a file.
 
     The same seed gives the same samples; the first ones do not depend on how many are drawn.
 
@@ -47,10 +60,28 @@ def sample(
 
     Example: advgan sample advgan-run --class 3 --n 64 --out grid.png
 
+    Example: advgan sample advgan-sequence --n 20 --temperature 0.8
+
     Example: advgan sample advgan-run --against digits:standard --judge digits:robust
     """  # fmt: skip
-    from reports.training import drawn
+    from attacks.errors import InputError
+    from reports.sequencing import drawn as sequences
+    from reports.training import drawn, saved
 
+    if saved.kind(run) == "sequence":
+        odd = {"--class": label, "--against": against, "--judge": judge}
+        if named := [option for option, value in odd.items() if value is not None]:
+            raise InputError(f"{run} writes sequences, and has no {' and no '.join(named)}. Leave it out.")
+        files, lines = sequences.draw(
+            run, n, seed=seed, temperature=temperature, out=out, npz=npz, device=device, overwrite=overwrite
+        )
+        for line in lines:
+            print(line)
+        if files:
+            print(f"Written to {' and '.join(map(str, files))}")
+        return
+    if temperature is not None:
+        raise InputError(f"{run} makes images or points: only generators of sequences have a --temperature.")
     picture = Path("samples.png") if out is None and npz is None else out
     written, told = drawn.draw(
         run,

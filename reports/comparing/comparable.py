@@ -69,7 +69,7 @@ def warnings(a: dict[str, Any], b: dict[str, Any], pairs: dict[str, tuple[str, s
     found = [*_attacks(told[0].get("attacks", {}), told[1].get("attacks", {}))]
     found += [
         f"The {name.replace('_', ' ')} differs: {told[0].get(name)} in A, {told[1].get(name)} in B."
-        for name in ("seed", "device", "batch_size")
+        for name in ("seed", "device")
         if told[0].get(name) != told[1].get(name)
     ]
     found += [

@@ -16,16 +16,17 @@ from advgan.checkpoint import write, write_json
 from attacks import Goal, Victim
 from attacks.errors import InputError
 from reports.answers import Answers, clean_logits
-from reports.audit import device_named, placed, threads
 from reports.dataset import card, seen
 from reports.dataset.asked import LEVELS, Asked, Run
 from reports.dataset.codec import decoded, encoded, whole_levels
 from reports.dataset.counts import Counts, counted
-from reports.dataset.manifest import FILE, FORMAT, TIMINGS, Manifest, layout_told, sha256
-from reports.dataset.progress import begin, end, has, is_whole, keeping_what_is_finished, read_receipt, write_receipt
+from reports.dataset.manifest import FILE, FORMAT, TIMINGS, Manifest, layout_told
+from reports.dataset.progress import begin, end, is_whole, keeping_what_is_finished, read_receipt, write_receipt
 from reports.dataset.search import Found, aims, search
 from reports.dataset.shards import Layout, Shard, blank, files_of, metadata, read_rows, read_shard, typed, write_shard
+from reports.devices import device_named, placed, threads
 from reports.provenance import DataHash, state_hash, versions
+from reports.resume import has, sha256
 from reports.sources.dataset import Batch, Dataset
 from reports.sources.told import victim_of
 
@@ -127,7 +128,7 @@ class _Job:
             for name, part in self._by_run(rows):
                 told[name]["unverified"] = int((~part.verified).sum())
             receipt = {
-                "data": _hash_of(batch),
+                "data": DataHash.of(batch),
                 "rows": len(rows),
                 "counts": told,
                 "files": {name: sha256(self.folder / name) for name in files},
@@ -140,7 +141,7 @@ class _Job:
         receipt = read_receipt(self.folder, number)
         if receipt is None:
             return False
-        if receipt["data"] != _hash_of(batch):
+        if receipt["data"] != DataHash.of(batch):
             raise InputError(
                 f"{self.folder} was begun with other data: shard {number} saw other examples under the same name. "
                 "Name another --out, or bring the data back."
@@ -281,12 +282,6 @@ class _Job:
         self.done += more
         if self.progress is not None:
             self.progress(self.done, self.count * len(self.asked.runs), what)
-
-
-def _hash_of(batch: Batch) -> str:
-    hash_ = DataHash()
-    hash_.add(batch)
-    return hash_.hexdigest()
 
 
 def _rows_of(shard: Shard, at: np.ndarray) -> Shard:

@@ -1,6 +1,5 @@
 """What does a finished set say of itself? manifest.json, read and written."""
 
-import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -118,8 +117,3 @@ def layout_told(layout: Layout) -> dict[str, Any]:
         "classes": layout.classes,
         "pairs": layout.pairs,
     }
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ last, and .progress goes.
 """
 
 import contextlib
-import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,11 +13,12 @@ from typing import Any
 
 from advgan.checkpoint import refuse_differences, write_json
 from attacks.errors import InputError
-from reports.dataset.manifest import FILE, Manifest, sha256
+from reports import resume
+from reports.dataset.manifest import FILE, Manifest
+from reports.resume import is_full, plain
 
 PROGRESS = ".progress"
 CONFIGURATION = "configuration.json"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_folder(folder: Path) -> None:
@@ -35,11 +35,11 @@ def is_whole(folder: Path, fixed: dict[str, Any]) -> bool:
     check_folder(folder)
     if (folder / FILE).is_file():
         about = Manifest.load(folder).about
-        refuse_differences({name: about[name] for name in fixed}, _plain(fixed), folder)
+        refuse_differences({name: about[name] for name in fixed}, plain(fixed), folder)
         return True
     begun = folder / PROGRESS / CONFIGURATION
     if begun.is_file():
-        refuse_differences(json.loads(begun.read_text(encoding="utf-8")), _plain(fixed), folder)
+        refuse_differences(json.loads(begun.read_text(encoding="utf-8")), plain(fixed), folder)
     return False
 
 
@@ -47,7 +47,7 @@ def begin(folder: Path, fixed: dict[str, Any]) -> None:
     try:
         write_json(folder / PROGRESS / CONFIGURATION, fixed)
     except OSError as error:
-        if error.errno in FULL:
+        if is_full(error):
             raise
         raise InputError(f"{folder} cannot be written ({error.strerror}). Name another --out.") from error
 
@@ -62,7 +62,7 @@ def keeping_what_is_finished(folder: Path) -> Iterator[None]:
         kept = finished(folder)
         if kept == 0 and folder not in before:
             shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in FULL:
+        if is_full(error):
             raise InputError(
                 f"The disk is full: {folder} could not be written whole. {kept} finished shards are kept. "
                 "Free some space and run the same command again, which goes on after them."
@@ -72,32 +72,18 @@ def keeping_what_is_finished(folder: Path) -> Iterator[None]:
 
 def read_receipt(folder: Path, number: int) -> dict[str, Any] | None:
     """What was written down of a finished shard; None of one that is not."""
-    path = _receipt(folder, number)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return resume.read_receipt(folder / PROGRESS, number)
 
 
 def write_receipt(folder: Path, number: int, receipt: dict[str, Any]) -> None:
-    write_json(_receipt(folder, number), receipt)
+    resume.write_receipt(folder / PROGRESS, number, receipt)
 
 
 def finished(folder: Path) -> int:
     """How many shards have a receipt."""
-    return len(list((folder / PROGRESS).glob("shard-*.json")))
+    return resume.finished(folder / PROGRESS)
 
 
 def end(folder: Path) -> None:
     """The set is whole: what was needed to go on with it goes."""
     shutil.rmtree(folder / PROGRESS)
-
-
-def has(path: Path, hash_: str) -> bool:
-    """Whether the file is there, as it was."""
-    return path.is_file() and sha256(path) == hash_
-
-
-def _receipt(folder: Path, number: int) -> Path:
-    return folder / PROGRESS / f"shard-{number:05d}.json"
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))

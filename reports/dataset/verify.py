@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from attacks import ThreatModel, Victim
 from attacks.errors import InputError
-from reports.audit import device_named, placed
 from reports.dataset import seen
 from reports.dataset.asked import LEVELS
-from reports.dataset.manifest import Manifest, sha256
+from reports.dataset.manifest import Manifest
 from reports.dataset.shards import Shard, files_of, keys, read_shard
+from reports.devices import device_named, placed
 from reports.provenance import DataHash, state_hash
+from reports.resume import sha256
 from reports.sources.dataset import Batch, Dataset, unit_floats
 from reports.sources.told import victim_of
 

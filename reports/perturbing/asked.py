@@ -5,7 +5,7 @@ from typing import Any
 
 from advgan.perturbing import Perturbing
 from attacks.errors import InputError, unknown
-from reports.training.asked import Options, spelled
+from reports.training.asked import OfImages, spelled
 
 DIGITS = "digits:standard"
 DIGITS_RECIPE = {
@@ -21,7 +21,7 @@ KINDS = {"universal": "--universal", "per_class": "--per-class"}
 
 
 @dataclass(frozen=True)
-class Asked(Options):
+class Asked(OfImages):
     """Of `advgan train perturber`."""
 
     model: list[str] = field(default_factory=lambda: [DIGITS])

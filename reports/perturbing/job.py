@@ -13,7 +13,7 @@ from advgan.checkpoint import write
 from advgan.fooling import LOSSES, Features
 from advgan.perturb import Perturber, train_perturber
 from advgan.samples import Samples
-from reports.audit import device_named
+from reports.devices import device_named
 from reports.generated import TRAINED_ON
 from reports.perturbing import page
 from reports.perturbing.asked import Asked

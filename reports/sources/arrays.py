@@ -33,7 +33,14 @@ def from_arrays(
             yield images[rows], labels[rows]
 
     names = class_names(classes, int(labels.max()), name)
-    return Dataset(name, names, images.shape[1:], len(images), read)
+    return Dataset(
+        name,
+        names,
+        images.shape[1:],
+        len(images),
+        read,
+        part=lambda start, stop: (images[start:stop], labels[start:stop]),
+    )
 
 
 def read_npz(path: Path, *, labelled: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What is a data set to an audit? Labelled examples with ids, read batch by batch."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -31,6 +32,7 @@ class Dataset:
     bounds: (low, high), numbers, or tensors [*shape], one per feature.
     mask: [*shape], 1 where an attacker may write and 0 where not; None is everywhere.
     notes: sentences on what was taken for granted when it was read.
+    part: (start, stop) gives these examples, x and y as `read` does; None: they are found by reading up to them.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Dataset:
     bounds: tuple[float | Tensor, float | Tensor] = (0.0, 1.0)
     mask: Tensor | None = None
     notes: tuple[str, ...] = ()
+    part: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None
 
     def plain(self, who: str) -> "Dataset":
         """Itself; InputError where it has other bounds than 0 and 1, or a mask, which `who` does not know of."""
@@ -62,9 +65,21 @@ class Dataset:
             raise InputError(f"batch_size={batch_size}: at least one example a batch is needed.")
         start = 0
         for x, y in self.read(min(examples or self.count, self.count), batch_size):
-            ids = torch.arange(start, start + len(x))
-            yield Batch(ids, torch.from_numpy(unit_floats(x)), torch.from_numpy(y.astype(np.int64)))
+            yield _batch(start, x, y)
             start += len(x)
+
+    def between(self, start: int, stop: int) -> Batch:
+        """The examples from `start` on, those before `stop`."""
+        if self.part is not None:
+            return _batch(start, *self.part(start, stop))
+        pieces = list(itertools.islice(self.read(stop, stop - start), start // (stop - start), None))
+        x, y = (np.concatenate(arrays)[start - stop :] for arrays in zip(*pieces, strict=True))
+        return _batch(start, x, y)
+
+
+def _batch(start: int, x: np.ndarray, y: np.ndarray) -> Batch:
+    ids = torch.arange(start, start + len(x))
+    return Batch(ids, torch.from_numpy(unit_floats(x)), torch.from_numpy(y.astype(np.int64)))
 
 
 def unit_floats(x: np.ndarray) -> np.ndarray:

@@ -102,10 +102,13 @@ def load_folder(folder: Path, *, image_size: int | None = None, labelled: bool =
 
     frame = Frame.of(pictures(), image_size)
 
+    def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        return next(stacked(itertools.islice(pictures(), start, stop), frame, stop - start))
+
     def read(examples: int, batch_size: int) -> Pieces:
         return stacked(itertools.islice(pictures(), examples), frame, batch_size)
 
-    return Dataset(str(folder), classes, frame.shape, count, read)
+    return Dataset(str(folder), classes, frame.shape, count, read, part=part)
 
 
 def _folders(folder: Path) -> list[str]:

@@ -25,10 +25,7 @@ def usual(data: str) -> Recipe:
 class Options:
     """A command's options, JSON-able. `recipe`: the fields that were named, others are the usual ones."""
 
-    data: str = "digits"
-    image_size: int | None = None
-    data_root: str | None = None
-    weights: str | None = None  # of the model that is named
+    data: str
     recipe: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -45,7 +42,15 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Asked(Options):
+class OfImages(Options):
+    data: str = "digits"
+    image_size: int | None = None
+    data_root: str | None = None
+    weights: str | None = None  # of the model that is named
+
+
+@dataclass(frozen=True)
+class Asked(OfImages):
     """Of `advgan train gan`."""
 
     conditional: bool | None = None  # None: where the data have labels
@@ -68,8 +73,14 @@ class Asked(Options):
 
 
 def spelled(options: dict[str, Any]) -> list[str]:
-    """Each as it is typed; those that are None are left out."""
-    return [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in _given(options).items()]
+    """Each as it is typed, a flag alone or as --no-NAME; those that are None are left out."""
+    return [_spelled(name.replace("_", "-"), value) for name, value in _given(options).items()]
+
+
+def _spelled(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {shlex.quote(str(value))}"
 
 
 def penalty_from_text(text: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from advgan.run import Run
 from advgan.sample import labels_of, sample
 from attacks.errors import InputError, unknown
 from reports import figures
-from reports.audit import device_named
+from reports.devices import device_named
 from reports.training.saved import ABOUT, SavedRun
 from reports.training.searched import search
 
@@ -36,14 +36,11 @@ def draw(
     """
     if judge is not None and against is None:
         raise InputError(f"--judge {judge} judges what is found --against a model, and none is named.")
-    if n < 1:
-        raise InputError(f"--n is {n}; at least one sample is needed.")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed is {seed}; it must be within 0 and {2**32 - 1}.")
+    check_asked(n, seed)
     files = [file for file in (picture, npz) if file is not None]
     for file, ending in ((picture, ".png"), (npz, ".npz")):
         if file is not None:
-            _check_free(file, ending, overwrite)
+            check_free(file, ending, overwrite)
     run = Run.load(folder)
     if picture is not None and len(run.shape) != 3:
         raise InputError(
@@ -80,8 +77,17 @@ def _archive(x: np.ndarray, labels: torch.Tensor | None) -> bytes:
     return file.getvalue()
 
 
-def _check_free(file: Path, ending: str, overwrite: bool) -> None:
-    if file.suffix != ending:
+def check_asked(n: int, seed: int) -> None:
+    """InputError for numbers that make no sense."""
+    if n < 1:
+        raise InputError(f"--n is {n}; at least one sample is needed.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed is {seed}; it must be within 0 and {2**32 - 1}.")
+
+
+def check_free(file: Path, ending: str | None, overwrite: bool) -> None:
+    """InputError unless the file ends so (None: as it likes), its folder is there, and nothing is in its place."""
+    if ending is not None and file.suffix != ending:
         raise InputError(
             f"{file} was named for a file that ends in {ending}. Pictures: --out FILE.png, arrays: --npz FILE.npz."
         )

@@ -97,7 +97,7 @@ def _on_a_full_disk(work: Work, folder: Path) -> Iterator[None]:
 def refuse_to_harm(folder: Path, command: str, resume: bool) -> None:
     """InputError where a new run would lie over something else, or there is none of this command's to go on with."""
     if resume:
-        kind = saved.read_json(folder, saved.RUN).get("config", {}).get("what", "gan")
+        kind = saved.kind(folder)
         if not command.endswith(f" {kind}"):
             raise InputError(f"{folder} is a run of a {kind}. Go on with it by: advgan train {kind} --resume {folder}")
     elif folder.is_dir() and any(folder.iterdir()):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from advgan.fit import fit
-from reports.audit import device_named
+from reports.devices import device_named
 from reports.provenance import versions
 from reports.training import page, saved
 from reports.training.asked import Asked

@@ -31,6 +31,7 @@ class SavedRun:
     samples: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # step -> x [n, ...] of one noise, labels
     pictures: dict[str, np.ndarray] = field(default_factory=dict)  # what the page shows of the finished generator
     looks: list[Look] = field(default_factory=list)  # of the game on the line alone
+    reached: int = 0  # the last step that was saved, where that is written down
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -44,6 +45,7 @@ class SavedRun:
             history=run.get("history", []),
             warnings=run.get("warnings", []),
             seconds=run.get("seconds", 0.0),
+            reached=run.get("step", 0),
             about=read_json(folder, ABOUT) if (folder / ABOUT).is_file() else {},
             samples=_samples(folder / SAMPLES),
             pictures=_arrays(folder / PICTURES) if (folder / PICTURES).is_file() else {},
@@ -58,7 +60,7 @@ class SavedRun:
     @property
     def step(self) -> int:
         """The last one that was written down; 0 before any."""
-        return max((int(entry["step"]) for entry in self.history), default=0)
+        return max([self.reached, *(int(entry["step"]) for entry in self.history)])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,6 +69,11 @@ class SavedRun:
         if told is None and self.samples:
             told = next(iter(self.samples.values()))["x"].shape[1:]
         return tuple(told or ())
+
+
+def kind(folder: Path) -> str:
+    """`gan`, `perturber` or `sequence`. InputError where the folder holds no run."""
+    return read_json(folder, RUN).get("config", {}).get("what", "gan")
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

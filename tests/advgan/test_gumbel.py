@@ -138,7 +138,7 @@ def test_an_interrupted_game_ends_bit_for_bit_where_an_uninterrupted_one_does(tm
 @pytest.mark.parametrize("hard", [False, True])
 def test_the_game_finds_the_data(hard):
     data = torch.tensor([[2, 0, 1]]).expand(64, LENGTH).contiguous()
-    recipe = replace(SHORT, batch=32, rounds=250, hard=hard, game_lr=0.01, critic_lr=1e-3, critic_moves=1, tau_last=0.3)
+    recipe = replace(SHORT, batch=32, rounds=200, hard=hard, game_lr=0.01, critic_lr=1e-3, critic_moves=1, tau_last=0.3)
     game = Gumbel(recipe, data, VOCABULARY, tiny(5, 0.1).float())
     before = game.generator.log_likelihood(data[:1]).sum().exp().item()
     for step in range(game.steps):

@@ -1,6 +1,7 @@
 """Does maximum likelihood find what has the highest likelihood, and an interrupted run its way back?"""
 
 import json
+import signal
 from dataclasses import replace
 
 import pytest
@@ -93,3 +94,20 @@ def test_recipes_and_data_that_make_no_sense_are_refused():
         method(data=DATA[:0])
     with pytest.raises(InputError, match="within 0 and 2"):
         method(data=DATA + 1)
+
+
+def test_a_run_that_is_stopped_is_saved_at_its_step(tmp_path):
+    def stop(step: int, row: dict) -> None:
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    whole, stopped, again = method(), method(), method()
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, tmp_path / "run", every=4, progress=stop)
+    assert json.loads((tmp_path / "run" / RUN).read_text())["step"] == 3
+    seen = []
+    resumed = train(again, tmp_path / "run", every=4, resume=True, progress=lambda step, row: seen.append(step))
+    assert seen == list(range(3, 13))
+    straight = train(whole, tmp_path / "whole", every=4)
+    assert [row["nll"] for row in resumed[1:]] == [row["nll"] for row in straight[1:]]
+    assert torch.equal(whole.generator.out, again.generator.out)

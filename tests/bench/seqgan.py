@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -65,12 +66,10 @@ def main() -> None:
 
 
 def side_by_side(plays: list[Callable[[], None]]) -> None:
-    threads = [threading.Thread(target=each) for each in plays]
     torch.cuda.synchronize()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(plays)) as pool:
+        for each in [pool.submit(play) for play in plays]:
+            each.result()
     torch.cuda.synchronize()
 
 

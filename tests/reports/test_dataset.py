@@ -328,8 +328,8 @@ def checked(folder: Path) -> list[str]:
 
 def changed(folder: Path, change: Any) -> None:
     """Shard 0 with other rows or images, and a manifest that knows the new file."""
-    from reports.dataset.manifest import sha256
     from reports.dataset.shards import Shard, read_shard, write_shard
+    from reports.resume import sha256
 
     manifest = Manifest.load(folder)
     shard = read_shard(folder, 0, manifest.layout)

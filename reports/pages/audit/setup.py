@@ -19,7 +19,6 @@ def facts(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("threats", ", ".join(configuration.get("threats", []))),
         ("seed", str(configuration.get("seed", ""))),
         ("device", str(configuration.get("device", ""))),
-        ("batch size", str(configuration.get("batch_size", ""))),
         *((name, " ".join(model["source"])) for name, model in about["models"].items() if model.get("source")),
         *[("taken for granted", note) for note in data.get("notes", [])],
     ]

@@ -1,0 +1,1 @@
+"""Training generators of token sequences from the command line: their data, their measures, and the page."""
