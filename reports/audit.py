@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from advgan.checkpoint import refuse_differences
-from attacks import Attack
+from attacks import Attack, Form
 from attacks.errors import InputError
 from reports import overlap, record, words
 from reports.devices import device_named
@@ -50,6 +50,7 @@ def audit(
     curves: bool = True,
     certify: int = 0,
     timeout: float | None = None,
+    fast: Mapping[str, Form] | None = None,
     engine: Engine | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -65,6 +66,8 @@ def audit(
     certify: bound the margins of so many of the first examples, as far as they stand, by `attacks.certify`; it takes
         seconds an example for deep models, and is left out, with a note, for a model that cannot be bounded.
     timeout: seconds that one attack on one batch may take; None for as long as it does.
+    fast: by the name of a model, the cheaper form that it is searched in; the model alone decides. Searches that end at
+        the boundary are made in full precision. Which input is found may then depend on the batch.
     engine: where it runs; None is this process, and one for each GPU where the device is cuda and there are several.
     progress: called with (done, of how many, what is being done).
     configuration: more for audit.json to say, such as the texts that models and data were named by.
@@ -97,6 +100,9 @@ def audit(
         "curves": curves,
         "certify": certify,
     }
+    forms = {name: form for name, form in (fast or {}).items() if form}
+    if fast is not None:
+        asked["fast"] = {name: form.text for name, form in forms.items()}
     hashes = {name: state_hash(model) for name, model in models.items()}
     fixed = {
         "configuration": {**asked, **(configuration or {})},
@@ -107,7 +113,7 @@ def audit(
     out, chosen = Path(out).resolve(), engine or Local()
     job = Job(
         tuple(threats), tuple(attacks), curves, seed, certify, count, shard or usual_shard(data.shape), device,
-        batch_size, timeout, hashes,
+        batch_size, timeout, hashes, forms,
     )  # fmt: skip
     with place_for(out) as place:
         check_out(out, overwrite)
@@ -302,6 +308,8 @@ class _Assembled:
         for finding in told.get("findings", []):
             if finding["severity"] != "note" and finding["code"] not in TOLD_BY_ROWS:
                 found.append((None, finding["severity"], f"{finding['text']} {finding['remedy']}"))
+        for text in dict.fromkeys(told.get("left", [])):
+            found.append((None, "note", text))
         for text in dict.fromkeys(told.get("unbounded", {}).values()):
             found.append((None, "note", f"Nothing is certified: {text}"))
         for norm, text in told.get("uncurved", {}).items():

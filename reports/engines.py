@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from attacks import Attack
+from attacks import Attack, Form
 from attacks.errors import InputError
 from reports import memory
 from reports.devices import device_named, placed, threads
@@ -56,7 +56,7 @@ class Job:
     """All that decides what comes of a shard, but for the models and the data; it can be sent to another process.
 
     count: examples in all; shard: examples in a shard; batch_size: None to find it; timeout: seconds, or None.
-    hashes: of the models, by name.
+    hashes: of the models, by name; forms: in which they are searched, where it is not as they are.
     """
 
     threats: tuple[str, ...]
@@ -70,6 +70,7 @@ class Job:
     batch_size: int | None
     timeout: float | None
     hashes: Mapping[str, str]
+    forms: Mapping[str, Form]
 
     @property
     def spans(self) -> list[Span]:
@@ -100,7 +101,8 @@ class Worker:
         plan = Plan.of(job.threats, job.attacks, job.curves, job.seed, job.certify).on(here.data)
         self.job, self.data, self.device, self.who = job, here.data, device, who
         self.auditors = {
-            name: Auditor(name, model, plan, job.timeout, here.doing) for name, model in here.models.items()
+            name: Auditor(name, model, plan, job.timeout, here.doing, job.forms.get(name, Form()))
+            for name, model in here.models.items()
         }
         self.sizes: dict[str, memory.Sizes] = {}
 

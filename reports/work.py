@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import attacks as catalogue
-from attacks import Access, Attack, Goal, Result, ThreatModel, Victim
+from attacks import Access, Attack, Form, Goal, Result, ThreatModel, Victim
 from attacks.certify import certify
 from attacks.doubts import doubts
 from attacks.errors import InputError
@@ -61,13 +61,20 @@ class Auditor:
 
     seconds: how long one attack on one batch may take, None for as long as it does.
     doing: told what is being done.
+    form: in which the model is searched.
     """
 
     def __init__(
-        self, name: str, model: nn.Module, plan: Plan, seconds: float | None = None, doing: Doing | None = None
+        self,
+        name: str,
+        model: nn.Module,
+        plan: Plan,
+        seconds: float | None = None,
+        doing: Doing | None = None,
+        form: Form | None = None,
     ):
         self.name, self.model, self.seconds = name, model, seconds
-        self.victim = victim_of(model)
+        self.victim, self.form = victim_of(model), form or Form()
         self.plan = plan.against(name, self.victim)[0]
         self.doing = doing or (lambda what, examples: None)
 
@@ -119,6 +126,7 @@ class _OnBatch:
         self.auditor, self.victim, self.plan = auditor, victim, auditor.plan
         self.name, self.whole = auditor.name, batch
         self.piece, self.gallery = Piece({"unsure": 0}), Gallery()
+        self.in_forms: dict[Form, Victim] = {}  # of this batch alone: what one leaves must not tell on the next
 
     def go(self) -> None:
         self.clean = self._clean()
@@ -144,6 +152,9 @@ class _OnBatch:
             self._doing(f"curve, {norm}")
             self._curve(norm, threat)
             self._doing(f"curve, {norm}", len(self.whole.x))
+        notes = [note for victim in (self.victim, *self.in_forms.values()) for note in victim.searched.notes]
+        if notes:
+            self.piece.told["left"] = notes
 
     def _doing(self, what: str, done: int = 0) -> None:
         self.auditor.doing(f"{self.name}: {what}", done)
@@ -177,10 +188,20 @@ class _OnBatch:
         start, what = time.perf_counter(), self._span(f"{key[1]}, {key[0]}")
         with within(self.auditor.seconds, f"{self.name}: {what},"), blaming_the_model(self.name, what):
             goal = Goal(batch.labels)
-            result = catalogue.run(attack, self.victim, batch.x, goal, threat, seed=self.plan.seed, ids=batch.ids)
+            victim = self._searched(attack, threat)
+            result = catalogue.run(attack, victim, batch.x, goal, threat, seed=self.plan.seed, ids=batch.ids)
         wait_for(batch.x.device)
         self.piece.took(key, time.perf_counter() - start)
         return result
+
+    def _searched(self, attack: Attack, threat: ThreatModel) -> Victim:
+        """In the form that is asked for; where the boundary itself is looked for, in full precision."""
+        form = self.auditor.form
+        if getattr(attack, "until", "first") == "smallest" or math.isinf(threat.eps):
+            form = form.full
+        if not form:
+            return self.victim
+        return self.in_forms.setdefault(form, replace(self.victim, **vars(form)))
 
     def _verified(self, result: Result) -> Answers:
         """What the model says of x_adv in a pass of its own, which must bear every claim out."""

@@ -75,6 +75,7 @@ def test_every_option_of_the_command_is_in_the_api_page():
         "doctor": "--model",
         "train gan": "--resume",
         "train perturber": "--transfer",
+        "train sequence": "--rollouts",
         "sample": "--class",
         "show": "--html",
         "probe": "--walk",

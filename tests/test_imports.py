@@ -63,6 +63,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.record"},  # the last page of a record is the report itself
     {"reports.gallery", "reports.noise", "reports.comparing", "reports.overlap", "reports.plan", "reports.piece"},
     {"reports.work", "reports.unfinished"},
+    {"reports.fast"},
     {"reports.engines"},
     {"reports.cluster"},
     {"reports.audit"},

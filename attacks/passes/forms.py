@@ -6,7 +6,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from .tape import Plain, Tape, forward_of
 
 LOG = logging.getLogger("attacks")
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": None}
+SWITCHES = ("channels_last", "compile", "fold_batchnorm")
 AGREES = 0.05  # of the spread of a row's logits: how far the cheaper form may be off, on the mean over the rows
 WORTH = 0.95  # of the plain pass's time: a form that takes more is not worth the trouble
 
@@ -38,6 +39,29 @@ class Form:
     def __post_init__(self):
         if self.precision is not None and self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+
+    @classmethod
+    def parse(cls, text: str) -> "Form":
+        """From text such as "bf16,channels_last,fold_batchnorm". Raises InputError for other words."""
+        words = [word.strip() for word in text.split(",")]
+        for word in words:
+            if word not in (*PRECISIONS, *SWITCHES):
+                raise unknown("form of a model", word, (*PRECISIONS, *SWITCHES))
+        named = [word for word in words if word in PRECISIONS]
+        if len(named) > 1:
+            raise InputError(f"{text} names several precisions: {', '.join(named)}. Name one.")
+        return cls(next(iter(named), None), **{word: True for word in words if word in SWITCHES})
+
+    @property
+    def text(self) -> str:
+        """What `parse` takes; empty for the model as it is."""
+        named = [self.precision] if self.precision else []
+        return ",".join([*named, *(name for name in SWITCHES if getattr(self, name))])
+
+    @property
+    def full(self) -> "Form":
+        """The same in full precision, for searches whose last steps are as small as half precision rounds."""
+        return replace(self, precision=None if self.precision in ("bf16", "fp16") else self.precision)
 
     def __bool__(self) -> bool:
         return self != Form()

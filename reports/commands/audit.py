@@ -168,6 +168,17 @@ def audit(
             help="Examples that are finished and kept at a time. Without it: 16 to 1024, fewer the larger they are.",
         ),
     ] = None,
+    fast: Annotated[
+        str | None,
+        typer.Option(
+            "--fast",
+            metavar="FORM",
+            rich_help_panel=HOW,
+            help="Search with a cheaper form of each model, and ask the model itself of all that it claims. auto "
+            "measures which is the fastest here; or name some of bf16, fp16, tf32, channels_last, compile, "
+            "fold_batchnorm, with commas.",
+        ),
+    ] = None,
     engine: Annotated[
         Where,
         typer.Option("--engine", rich_help_panel=WHERE, help="local is this machine, ray a cluster of Ray's."),
@@ -234,6 +245,8 @@ def audit(
     from reports.audit import audit as run_audit
     from reports.audit import check_out
     from reports.devices import device_named
+    from reports.fast import check as check_form
+    from reports.fast import forms_for
     from reports.plan import Plan
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
@@ -251,6 +264,8 @@ def audit(
     chosen = _engine(engine, workers, address, partial(load_both, specs, weights, spec, image_size, data_root))
     check_out(out, overwrite)
     device_named(device)
+    if fast is not None:
+        check_form(fast)
     asked = _asked_for(attack or [], effort)
     Plan.of(threats, asked or ATTACKS, curves, seed, certify)
     models, spelled = model_sources.load_several(specs, weights=weights)
@@ -258,12 +273,15 @@ def audit(
     if examples is not None and examples > len(found):
         note(f"{spec} has {len(found)} examples, fewer than the {examples} asked for: all of them are audited.")
     sources.announce(models, found.notes)
+    forms = None if fast is None else forms_for(fast, models, found, device, out)
+    for name, form in (forms or {}).items():
+        note(f"{name}: searched {form}.")
     with Bar() as bar:
         try:
             done = run_audit(
                 models, found, threats, asked or _attacks_for(models, found.shape, threats), out,
                 examples=examples, seed=seed, device=device, batch_size=size, shard=shard, curves=curves,
-                certify=certify, timeout=timeout, engine=chosen, overwrite=overwrite, progress=bar.show,
+                certify=certify, timeout=timeout, fast=forms, engine=chosen, overwrite=overwrite, progress=bar.show,
                 configuration={
                     "models": spelled,
                     "weights": str(weights) if weights else None,

@@ -22,13 +22,15 @@ GAMES = ("seqgan", "gumbel")
 SHORT: dict[str, dict[str, Any]] = {  # of what is small; an oracle from a file has the papers' recipes
     "likelihood": {},
     "seqgan": {
-        "rounds": 100,
+        "lr": 3e-3,
+        "critic_lr": 1e-3,
+        "rounds": 60,
         "rollouts": 8,
         "baseline": True,
         "critic": "small",
         "critic_first": 10,
         "critic_sets": 1,
-        "critic_epochs": 2,
+        "critic_epochs": 1,
         "critic_sequences": 1000,
     },
     "gumbel": {"rounds": 300},
@@ -93,7 +95,7 @@ class Asked(Options):
         """For so many sequences. InputError for options that no recipe has."""
         usual: dict[str, Any] = {} if self.data.startswith(f"{ORACLE}:") else dict(SHORT[self.method])
         if self.data == ORACLE:
-            usual |= {"epochs": 8}
+            usual |= {"epochs": 12 if self.method == "seqgan" else 8}
         elif self.is_text:
             batch = self.recipe.get("batch", likelihood.Recipe.batch)
             usual |= {"epochs": max(1, min(MOST_EPOCHS, STEPS * batch // count)), "hidden": 64}

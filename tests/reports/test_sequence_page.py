@@ -14,13 +14,7 @@ from tests.reports.looks import BEYOND, FAINT, HEADLESS, SILENT, SIZES, UNREACHE
 
 SMALL = {"epochs": 2, "embedding": 4, "hidden": 4}
 GAME = {"rounds": 2, "rollouts": 2, "critic_first": 1, "batch": 16, "critic_sequences": 32}
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "</ul><b>bold",
-    "\u202eevil\u202c",
-    "x" * 200,
-    "e\u0301 \u05e9\u05dc\u05d5\u05dd",
-]
+HOSTILE = ["<script>alert(1)</script>", "</ul><b>bold", "\u202eevil\u202c", "x" * 200, "e\u0301 \u05e9\u05dc"]
 LINES = [f"{line} {k} and more" for k in range(6) for line in HOSTILE]
 
 
