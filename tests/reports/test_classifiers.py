@@ -3,7 +3,6 @@
 import json
 import sys
 import types
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,13 @@ from reports.sources import models
 from reports.sources.told import access_of, told
 
 pytestmark = pytest.mark.filterwarnings(
-    r"ignore:`torch\.jit\.(script|trace|save)` is deprecated:FutureWarning",
-    r"ignore:`torch\.jit\.(script|trace|save)` is deprecated:DeprecationWarning",
+    r"ignore:`torch\.jit\.(script|trace|trace_method|save)` is (deprecated|not supported):FutureWarning",
+    r"ignore:`torch\.jit\.(script|trace|trace_method|save)` is (deprecated|not supported):DeprecationWarning",
 )
 X = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def net() -> nn.Module:
+def net() -> nn.Sequential:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)]
     return nn.Sequential(*layers).eval()
@@ -296,8 +295,10 @@ def test_an_onnx_file_that_cannot_be_converted_gives_its_scores_and_says_why(
 
 
 def test_a_torchscript_program_is_the_module_it_was_made_of(tmp_path: Path):
-    torch.jit.save(torch.jit.script(net()), tmp_path / "n.pt")
-    same(the_one(f"torchscript:{tmp_path}/n.pt"), net())
+    deep = nn.Sequential(nn.Sequential(nn.Identity(), nn.Sequential(*net()[:3])), *net()[3:]).eval()
+    for each in (net(), deep):
+        torch.jit.save(torch.jit.script(each), tmp_path / "n.pt")
+        same(the_one(f"torchscript:{tmp_path}/n.pt"), net())
 
 
 def test_an_exported_program_is_the_module_it_was_made_of(tmp_path: Path):
@@ -309,13 +310,30 @@ def test_an_exported_program_is_the_module_it_was_made_of(tmp_path: Path):
     same(model, net(), X[:1])
 
 
-def rewritten(path: Path, change: dict[str, bytes]) -> None:
-    with zipfile.ZipFile(path) as archive:
-        files = {each: archive.read(each) for each in archive.namelist()}
-    stem = next(iter(files)).partition("/")[0]
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in (files | {f"{stem}/{name}": content for name, content in change.items()}).items():
-            archive.writestr(name, content)
+class Odd(nn.Module):
+    """Names with underscores, sizes in the graph, operators of more kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self._inner__ = nn.ModuleDict({"a__b": nn.Linear(64, 6)})
+        self.register_buffer("shift", torch.arange(3.0).view(3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([x + self.shift, x[:, :, ::2, ::2].repeat(1, 1, 2, 2)], 1)
+        x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear").softmax(1).mean(1)
+        x = x.reshape(x.shape[0] * 2, x.shape[1] * x.shape[2] // 2)
+        x = nn.functional.gelu(self._inner__["a__b"](x[:, :64])).mul_(2.0)
+        return x.reshape(-1, 12).masked_fill((x.reshape(-1, 12) > 0.5) & (x.reshape(-1, 12) < 0.6), 0.5)
+
+
+def test_odd_programs_are_not_taken_for_hostile_ones(tmp_path: Path):
+    torch.manual_seed(0)
+    odd = Odd().eval()
+    program = torch.export.export(odd, (X,), dynamic_shapes=({0: torch.export.Dim("b", min=1, max=4096)},))
+    torch.export.save(program, tmp_path / "n.pt2")
+    same(the_one(f"export:{tmp_path}/n.pt2"), odd)
+    torch.jit.save(torch.jit.trace(odd, X, check_trace=False), tmp_path / "n.pt")
+    same(the_one(f"torchscript:{tmp_path}/n.pt"), odd)
 
 
 # -- Python --
