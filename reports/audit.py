@@ -102,7 +102,7 @@ def audit(
     }
     forms = {name: form for name, form in (fast or {}).items() if form}
     if fast is not None:
-        asked["fast"] = {name: form.text for name, form in forms.items()}
+        asked["fast"] = {name: form.text for name, form in fast.items()}
     hashes = {name: state_hash(model) for name, model in models.items()}
     fixed = {
         "configuration": {**asked, **(configuration or {})},

@@ -73,7 +73,7 @@ def main(arguments: "list[str] | None" = None) -> NoReturn:
     except RuntimeError as error:
         import torch
 
-        if not isinstance(error, torch.OutOfMemoryError):
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):  # on a CPU
             raise
         _leave("the device is out of memory. Try a smaller --batch-size.", 2)
     sys.exit(0)

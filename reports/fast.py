@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from attacks import Access, Form, fastest_form
+from attacks.errors import InputError
 from reports.devices import device_named, placed
 from reports.plan import usual_batch
 from reports.sources.dataset import Dataset
@@ -25,7 +26,7 @@ def forms_for(
     What an audit that was stopped at `out` had measured stays. Raises InputError for a text that names no form.
     """
     if text != AUTO:
-        form = Form.parse(text)
+        form = _parsed(text)
         return {name: form for name, model in models.items() if access_of(model) is Access.GRADIENT}
     before = _measured_before(out)
     if before is not None:
@@ -48,4 +49,10 @@ def _measured_before(out: Path | str) -> dict[str, str] | None:
 def check(text: str) -> None:
     """Raises InputError for a text that names no form."""
     if text != AUTO:
-        Form.parse(text)
+        _parsed(text)
+
+
+def _parsed(text: str) -> Form:
+    if not text:
+        raise InputError("--fast names no form of a model. Say auto, or some of bf16, channels_last, fold_batchnorm.")
+    return Form.parse(text)

@@ -93,7 +93,7 @@ class Auditor:
             victim = self.victim
 
         def one(at: slice) -> None:
-            job = _OnBatch(self, victim, Batch(*(tensor[at].to(device) for tensor in batch)))
+            job = _OnBatch(self, victim, Batch(*(tensor[at].to(device, copy=True) for tensor in batch)))
             job.go()
             whole.join(job.piece)
             gallery.offer(job.gallery.kept())

@@ -42,8 +42,11 @@ class Form:
 
     @classmethod
     def parse(cls, text: str) -> "Form":
-        """From text such as "bf16,channels_last,fold_batchnorm". Raises InputError for other words."""
-        words = [word.strip() for word in text.split(",")]
+        """From text such as "bf16,channels_last,fold_batchnorm"; empty is the model as it is.
+
+        Raises InputError for other words.
+        """
+        words = [word.strip() for word in text.split(",") if text]
         for word in words:
             if word not in (*PRECISIONS, *SWITCHES):
                 raise unknown("form of a model", word, (*PRECISIONS, *SWITCHES))

@@ -49,7 +49,7 @@ class Lines:
         between = " " if kind == "words" else ""
         training, held = parted([between.join(each[:most]) for each in whole], path)
         words = Vocabulary.of(training, kind, text.LARGEST if size is None else size)
-        length = 1 + (longest or min(most, max(map(len, whole))))
+        length = 1 + min(most, max(map(len, whole)))
         learnt, kept = (words.encode(part, length).to(device) for part in (training, held))
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return cls(str(path), words, learnt, kept, long, digest)

@@ -7,6 +7,7 @@ from reports import words
 from reports.training.measured import Measure, Measures
 
 ENTROPY = "entropy"
+TINY = 1e-6  # an error that six digits do not show
 
 
 def told(name: str, measures: Measures) -> str:
@@ -14,7 +15,7 @@ def told(name: str, measures: Measures) -> str:
     value, error = measures[name], measures.get(f"{name}_error")
     if MEASURES[name].kind == "share":
         return MEASURES[name].said(value)
-    return words.number(value) if not error else f"{_to(value, error)} ± {_to(error, error)}"
+    return words.number(value) if not error or error < TINY else f"{_to(value, error)} ± {_to(error, error)}"
 
 
 def beside(name: str, measures: Measures) -> str:

@@ -14,6 +14,7 @@ from advgan.sequences.lstm import Lstm
 from advgan.sequences.measures import COUNT, compare, critic_gap
 from advgan.sequences.model import Model
 from advgan.sequences.sampling import sample
+from attacks.errors import InputError
 
 SMALL = {"vocabulary": 50, "embedding": 16, "hidden": 16}  # the oracle where no file is named
 SMALL_LENGTH, LENGTH = 8, 20  # tokens; SeqGAN's 20
@@ -33,7 +34,9 @@ class Truth:
     @classmethod
     def of(cls, spec: str, length: int | None, sequences: int | None, device: torch.device) -> "Truth":
         """spec: `oracle`, one drawn from a seed, or `oracle:FILE`. InputError for a file that holds none."""
-        file = spec.partition(":")[2]
+        _, colon, file = spec.partition(":")
+        if colon and not file:
+            raise InputError(f"--data {spec} names no file. Write oracle:FILE.npz, or oracle for a small one.")
         usual = (LENGTH, SEQUENCES) if file else (SMALL_LENGTH, SMALL_SEQUENCES)
         model = (oracle.load(Path(file)) if file else oracle.drawn(SEED, **SMALL)).to(device)
         ids = torch.arange(sequences or usual[1], device=device)

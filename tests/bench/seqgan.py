@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from advgan.checkpoint import FILE
+from advgan.run import RUN
 from advgan.sequences import generators, gumbel, lessons, oracle, policy
 from advgan.sequences.loop import train
 from advgan.sequences.lstm import Lstm
@@ -31,10 +32,6 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "policy": (policy.Recipe, policy.Policy),
     "gumbel": (gumbel.Recipe, gumbel.Gumbel),
 }
-
-
-class OutOfTimeError(Exception):
-    pass
 
 
 def main() -> None:
@@ -83,6 +80,9 @@ def play(args: argparse.Namespace, seed: int, game: Any, truth: Lstm, began: flo
     folder = args.out / str(seed)
     rows = args.count or SEQUENCES
 
+    def over() -> bool:
+        return time.perf_counter() - began > args.seconds
+
     def measure(generator: Model) -> dict[str, float]:
         found = compare(truth, generator, LENGTH, rows).numbers()
         gap = critic_gap(game.nets["critic"], truth, generator, LENGTH, min(rows, 2000))
@@ -91,8 +91,8 @@ def play(args: argparse.Namespace, seed: int, game: Any, truth: Lstm, began: flo
     def progress(step: int, row: dict[str, float]) -> None:
         if row["step"] == step:
             told(seed=seed, **row)
-        if time.perf_counter() - began > args.seconds:
-            raise OutOfTimeError
+        if over():
+            raise KeyboardInterrupt  # which saves
 
     stream = torch.cuda.stream(torch.cuda.Stream()) if args.device.startswith("cuda") else nullcontext()
     try:
@@ -101,8 +101,11 @@ def play(args: argparse.Namespace, seed: int, game: Any, truth: Lstm, began: flo
             if not resume:
                 told(seed=seed, step=0, seconds=0.0, **measure(game.nets["generator"]))
             train(game, folder, resume=resume, every=args.every, measure=measure, progress=progress)
-    except OutOfTimeError:
-        told(seed=seed, cut_after=time.perf_counter() - began)
+    except KeyboardInterrupt:
+        if not over():
+            raise
+        steps = json.loads((folder / RUN).read_text())["step"]
+        told(seed=seed, cut_after=time.perf_counter() - began, steps=steps)
 
 
 def tell_about(args: argparse.Namespace, device: torch.device, told: Any) -> None:

@@ -24,10 +24,10 @@ def half_sure(batch: int) -> tuple[nn.Module, Tensor, Tensor]:
 
 @pytest.mark.parametrize("name", ["apgd", "square"])
 def test_the_fastest_form_gains_and_breaks_as_much(name, benchmark, book: Book, repeats: int):
-    net, x, labels = half_sure(24)
+    net, x, labels = half_sure(16)
     form = attacks.fastest_form(net, x)
     attack = attacks.CATALOG[name](**({"steps": 20} if name == "apgd" else {"queries": 60}))
-    eps = {"apgd": 1e-3, "square": 4e-3}[name]  # an untrained network gives way sooner than a trained one
+    eps = {"apgd": 0.045, "square": 0.08}[name]
     goal, threat = attacks.Goal(labels), attacks.linf(eps)
     plain, fast = attacks.Victim(net), attacks.Victim.in_form(net, form)
     results = {who: attacks.run(attack, victim, x, goal, threat) for who, victim in (("plain", plain), ("fast", fast))}
@@ -46,7 +46,7 @@ def test_the_fastest_form_gains_and_breaks_as_much(name, benchmark, book: Book, 
     same = (results["fast"].fooled == results["plain"].fooled).double().mean().item()
     book.add(
         suite="forms",
-        measured=f"{name} linf:{eps}, ResNet-18, 24 x 3 x 32 x 32, {form}",
+        measured=f"{name} linf:{eps}, ResNet-18, 16 x 3 x 32 x 32, {form}",
         unit="s",
         repeats=len(race.times("plain")),
         ours=race.median("fast"),

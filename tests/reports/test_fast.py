@@ -38,6 +38,8 @@ def test_a_fast_audit_breaks_what_the_plain_one_breaks(tmp_path):
     assert abs(told[0] - told[1]) <= 1
     assert "fast" not in plain.about["configuration"]
     assert fast.about["configuration"]["fast"] == {"net": "bf16,fold_batchnorm"}
+    assert "net was searched" in (tmp_path / "fast" / "report.html").read_text()
+    assert "was searched" not in (tmp_path / "plain" / "report.html").read_text()
     assert fast.about["models"]["net"]["clean_accuracy"] == plain.about["models"]["net"]["clean_accuracy"]
     for at in (tmp_path / "fast" / "adversarial").rglob("*.npz"):
         found = np.load(at)
@@ -96,5 +98,5 @@ def test_a_text_that_names_no_form_is_refused(tmp_path, text, command):
 
 
 def test_a_form_and_its_text_are_the_same():
-    for form in (HALF, Form("tf32", True, True, True), Form(channels_last=True)):
+    for form in (HALF, Form("tf32", True, True, True), Form(channels_last=True), Form()):
         assert Form.parse(form.text) == form

@@ -23,12 +23,10 @@ def counted(folder: Path, pattern: str) -> Callable[[], int]:
 
 @KILLS
 def test_a_killed_audit_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, kills: int):
-    command = ["audit", *DIGITS, "--certify", "4", "--no-curves", "-n", str(32 + 8 * kills)]
+    command = ["audit", *DIGITS, "--certify", "4", "--no-curves", "--shard", "4", "-n", str(32 + 8 * kills)]
     once([*command, "--out", "whole"], tmp_path)
     steps = counted(tmp_path, ".killed.progress/*/shard-*.json")
-    died = killed_and_gone_on_with(
-        lambda _: [*command, "--shard", "4", "--out", "killed"], tmp_path, steps, kills, seed=1
-    )
+    died = killed_and_gone_on_with(lambda _: [*command, "--out", "killed"], tmp_path, steps, kills, seed=1)
     assert died > kills / 2
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
@@ -36,10 +34,10 @@ def test_a_killed_audit_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, kil
 
 @pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.soak)])
 def test_a_killed_audit_of_two_workers_goes_on_and_leaves_none_of_them(tmp_path: Path, kills: int):
-    command = ["audit", *DIGITS, "--no-curves", "-n", str(32 + 8 * kills)]
+    command = ["audit", *DIGITS, "--no-curves", "--shard", "4", "-n", str(32 + 8 * kills)]
     once([*command, "--out", "whole"], tmp_path)
     steps = counted(tmp_path, ".killed.progress/*/shard-*.json")
-    asked = [*command, "--shard", "4", "--workers", "2", "--out", "killed"]
+    asked = [*command, "--workers", "2", "--out", "killed"]
     assert (
         killed_and_gone_on_with(lambda _: asked, tmp_path, steps, kills, seed=2, alone=True) > kills / 2 or kills == 1
     )

@@ -148,6 +148,13 @@ def test_a_soft_gumbel_game_is_asked_for_as_such(advgan: Advgan):
     assert "--soft" in json.loads(Path("run/about.json").read_text())["command"]
 
 
+def test_no_line_is_longer_than_the_longest(advgan: Advgan):
+    options = ["--length", "100000", "--generator", "memory", "--out", "run"]
+    assert advgan("train", "sequence", *TEXT, *options).status == 0
+    assert run_json()["config"]["length"] == 8  # Benatte, and its end
+    assert run_json()["config"]["model"]["kind"] == "memory"
+
+
 # Stopping and going on
 
 
@@ -199,6 +206,16 @@ def test_a_run_that_is_killed_is_gone_on_with_from_its_last_mark(advgan: Advgan)
     assert run_json()["step"] < 200
     assert advgan("train", "sequence", "--resume", "run", "--every", "40").status == 0
     assert timeless("run") == timeless("whole")
+
+
+def test_a_run_that_was_killed_before_it_said_what_was_asked_is_told_again(advgan: Advgan):
+    assert advgan("train", "sequence", *TEXT, "--out", "run").status == 0
+    before = timeless("run")
+    Path("run/about.json").unlink()
+    ended = advgan("train", "sequence", "--resume", "run")
+    assert (ended.status, "Resume with what stands there" in ended.err) == (2, True)
+    assert advgan("train", "sequence", "--resume", "run", *TEXT).status == 0
+    assert timeless("run") == before
 
 
 def test_a_run_is_neither_written_over_nor_resumed_otherwise(advgan: Advgan):
@@ -266,6 +283,9 @@ def test_oracles_that_are_none_are_refused(advgan: Advgan, changed: dict, said: 
         (["--data", "."], "is a folder"),
         (["--data", "oracle:none.npz"], "There is no file none.npz"),
         (["--data", "oracle:names.txt"], "is not an .npz file"),
+        (["--data", "oracle:"], "names no file"),
+        (["--embedding", "1000000000000"], "out of memory"),
+        (["--hidden", "3", "--generator", "memory"], "2 heads cannot share a width of 3"),
         (["--data", "names.txt", "--length", "3"], "or take them whole with --length 7"),
         (["--data", "names.txt", "--sequences", "9"], "--sequences is for an oracle's sequences"),
         (["--data", "names.txt", "--vocabulary", "letters"], "There is no vocabulary 'letters'"),

@@ -8,7 +8,7 @@ from reports import words
 def facts(about: dict[str, Any]) -> list[tuple[str, str]]:
     """The data and the settings, each with its name."""
     configuration, data = about["configuration"], about["data"]
-    classes = data.get("classes") or []
+    classes, fast = data.get("classes") or [], configuration.get("fast") or {}
     return [
         ("data", str(configuration.get("data", ""))),
         ("examples", f"{data.get('n', 0):,}"),
@@ -19,6 +19,7 @@ def facts(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("threats", ", ".join(configuration.get("threats", []))),
         ("seed", str(configuration.get("seed", ""))),
         ("device", str(configuration.get("device", ""))),
+        *((f"{name} was searched", text.replace(",", ", ") or "as it is") for name, text in fast.items()),
         *((name, " ".join(model["source"])) for name, model in about["models"].items() if model.get("source")),
         *[("taken for granted", note) for note in data.get("notes", [])],
     ]
