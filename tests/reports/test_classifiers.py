@@ -235,7 +235,7 @@ def test_code_that_comes_with_a_transformers_model_is_not_run(tmp_path: Path):
 def onnx_file(
     path: Path, batch: str | int = "b", softmax: bool = False, operator: str | None = None, opset: int = 17
 ) -> np.ndarray:
-    """A linear classifier of X, its weights behind an Identity, with `operator` at its end; gives the weights [192, 5]."""
+    """A linear classifier of X behind an Identity, with `operator` at its end; gives its weights [192, 5]."""
     weight = np.random.default_rng(0).normal(size=(192, 5)).astype(np.float32)
     nodes = [
         helper.make_node("Identity", ["stored"], ["shared"]),
