@@ -265,7 +265,7 @@ def test_a_model_that_raises_under_attack_alone_is_named_too(tmp_path: Path):
         raise ZeroDivisionError("a sensor fell off")
 
     with pytest.raises(
-        InputError, match=r"The model toy raised ZeroDivisionError: a sensor.*test_faults.py, line"
+        InputError, match=r"The model toy raised ZeroDivisionError: a sensor.*test_audit_faults.py, line"
     ) as e:
         run(tmp_path / "out", Odd(late, fall), attacks=["pgd:steps=200"], shard=40)
     assert "pgd, linf:0.05, on examples 0 to 39" in str(e.value)
