@@ -59,7 +59,8 @@ class Piece:
         """What is of a kind, by threat and attack."""
         frame = self.of(kind)
         if len(frame):
-            for (threat, attack), rows in frame.groupby(["threat", "attack"], sort=False):
+            for key, rows in frame.groupby(["threat", "attack"], sort=False):
+                threat, attack = key  # type: ignore[misc]  # two columns, two names
                 yield (str(threat), str(attack)), rows
 
     def encoded(self) -> bytes:
@@ -82,8 +83,9 @@ class Piece:
         if told.pop("format", None) != FORMAT:
             raise InputError("A shard was written by another version of advgan. Run the audit again.")
         piece = cls(told)
-        for kind in table.column("kind").unique().to_pylist():
-            rows = table.filter(pa.compute.equal(table.column("kind"), kind)).drop_columns(["kind"])
+        kinds = table.column("kind").to_pylist()
+        for kind in dict.fromkeys(kinds):
+            rows = table.filter(pa.array([each == kind for each in kinds])).drop_columns(["kind"])
             piece.tables[kind] = [rows.select([n for n in rows.column_names if rows.column(n).null_count < len(rows)])]
         return piece
 

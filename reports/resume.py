@@ -22,6 +22,7 @@ except ImportError:  # Windows: nothing is locked
     fcntl = None
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT)
 LOCK = "lock"
 KEPT = "The same command goes on after them."
 

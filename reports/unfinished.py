@@ -18,7 +18,7 @@ import pyarrow as pa
 from advgan.checkpoint import refuse_differences, write, write_json
 from attacks.errors import InputError
 from reports.piece import Key, Piece
-from reports.resume import KEPT, finished, is_full, locked, plain, read_receipt, write_receipt
+from reports.resume import KEPT, UNWRITABLE, finished, is_full, locked, plain, read_receipt, write_receipt
 
 ASKED = "configuration.json"
 WRITING = "audit"  # the folder that will take its place
@@ -103,6 +103,8 @@ def place_for(out: Path) -> Iterator[Path]:
                 _explain(error, out, place)
                 raise
     except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
         raise InputError(f"{out} cannot be written ({error.strerror or error}). Name another --out.") from error
     finally:
         for parent in made:

@@ -157,7 +157,15 @@ def test_the_readme_opens_with_its_two_commands_and_ci_runs_the_second():
     assert tests in said
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/http.md", "docs/adversarial_training.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/api.md",
+    "docs/http.md",
+    "docs/scale.md",
+    "docs/adversarial_training.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,6 +1,8 @@
 """A run of any way to train on sequences: steps, marks where it is measured and saved, and an exact way back."""
 
 import hashlib
+import os
+import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -60,7 +62,7 @@ def train(
     with stoppable() as stopped:
         if not run.rows:
             run.rows.append({"step": 0, "seconds": 0.0} | _measured(method, measure))
-            run.save()
+            run.save_first()
         if progress:
             tell(progress, run.step, run.rows[-1], stopped)
         while run.step < method.steps and not stopped.is_set():
@@ -132,6 +134,20 @@ class _Run:
         _check(self.method, row)
         self.rows.append(row | _measured(self.method, measure))
         self.save()
+
+    def save_first(self) -> None:
+        """As a whole, where there is no folder yet: a run that is killed meanwhile has not begun."""
+        if self.folder.exists():
+            self.save()
+            return
+        whole = self.folder
+        self.folder = whole.with_name(f".{whole.name}.{os.getpid()}.partial")
+        try:
+            self.save()
+            self.folder.replace(whole)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = whole
 
     def save(self) -> None:
         nets, about = self.method.nets, {"format": FORMAT, "config": self.method.config}

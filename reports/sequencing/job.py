@@ -146,4 +146,7 @@ def _finite(measures: dict[str, float]) -> dict[str, float]:
 
 
 def _asked_before(folder: Path) -> Asked:
+    """What nothing was written of, since the run was killed at its very start, is to be asked again."""
+    if not (folder / saved.ABOUT).is_file():
+        return Asked()
     return Asked.of(saved.read_json(folder, saved.ABOUT).get("asked", {}))

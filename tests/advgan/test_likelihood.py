@@ -1,5 +1,6 @@
 """Does maximum likelihood find what has the highest likelihood, and an interrupted run its way back?"""
 
+import errno
 import json
 import signal
 from dataclasses import replace
@@ -52,6 +53,16 @@ def test_an_interrupted_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp
     assert timeless[0] == timeless[1]
     assert [row["step"] for row in resumed] == [0, 4, 8, 12]
     assert json.loads((tmp_path / "broken" / RUN).read_text())["history"] == resumed
+
+
+def test_a_run_that_cannot_write_its_first_mark_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("advgan.sequences.loop.write_json", full)  # the last of three files
+    with pytest.raises(OSError, match="full"):
+        train(method(), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_run_is_resumed_without_a_step(tmp_path):

@@ -208,6 +208,16 @@ def test_a_run_that_is_killed_is_gone_on_with_from_its_last_mark(advgan: Advgan)
     assert timeless("run") == timeless("whole")
 
 
+def test_a_run_that_was_killed_before_it_said_what_was_asked_is_told_again(advgan: Advgan):
+    assert advgan("train", "sequence", *TEXT, "--out", "run").status == 0
+    before = timeless("run")
+    Path("run/about.json").unlink()
+    ended = advgan("train", "sequence", "--resume", "run")
+    assert (ended.status, "Resume with what stands there" in ended.err) == (2, True)
+    assert advgan("train", "sequence", "--resume", "run", *TEXT).status == 0
+    assert timeless("run") == before
+
+
 def test_a_run_is_neither_written_over_nor_resumed_otherwise(advgan: Advgan):
     assert advgan("train", "sequence", *TEXT, "--out", "run").status == 0
     before = Path("run/run.json").read_bytes()

@@ -15,6 +15,7 @@ from reports.sources.limits import check_room
 from reports.sources.needed import needed
 
 ROWS = 3  # inputs that the conversion is tried on; an odd number finds a batch size that was written down
+KNOWN = 17  # the latest set of operators that onnx2torch has nearly all of
 NEAR = 1e-3  # of the scores' spread, by which the converted network may differ
 
 
@@ -82,6 +83,26 @@ def _before_softmax(program: Any) -> Any:
     return program
 
 
+def _without_identities(program: Any) -> Any:
+    """The same, its nodes fed by what each Identity hands on: such as the weights that layers share."""
+    graph, ends = program.graph, {each.name for each in program.graph.output}
+    idle = [node for node in graph.node if node.op_type == "Identity" and node.output[0] not in ends]
+    for node in idle:
+        for other in graph.node:
+            for k, name in enumerate(other.input):
+                if name == node.output[0]:
+                    other.input[k] = node.input[0]
+        graph.node.remove(node)
+    return program
+
+
+def _as_known(program: Any) -> Any:
+    """Said to be of a set of operators that onnx2torch knows; whether that was right, the answers tell."""
+    for each in program.opset_import:
+        each.version = min(each.version, KNOWN) if each.domain == "" else each.version
+    return program
+
+
 def _converted(onnx: Any, path: Path, scores: FromCallable, softmax: bool) -> nn.Module:
     """The network in PyTorch, up to its softmax; or the one that onnxruntime runs, with the reason noted."""
     file: Any = scores.function
@@ -90,7 +111,7 @@ def _converted(onnx: Any, path: Path, scores: FromCallable, softmax: bool) -> nn
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the conversion's own making
-            program = onnx.load(path)
+            program = _as_known(_without_identities(onnx.load(path)))
             network = onnx2torch.convert(_before_softmax(program) if softmax else program).eval()
         x = torch.rand(ROWS, *_shape(file.input.shape), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
@@ -99,7 +120,7 @@ def _converted(onnx: Any, path: Path, scores: FromCallable, softmax: bool) -> nn
             raise InputError("its answers are not those of onnxruntime")
     except Exception as error:  # an operator that is not known, a batch size that was written down
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        file.note = f"onnxruntime runs it; it was not converted: {why.rstrip('.')}"
+        file.note = f"onnxruntime runs it; it was not converted, opset {KNOWN} may be: {why.rstrip('.')}"
         return scores
     return Converted(network, softmax)
 
