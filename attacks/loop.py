@@ -162,7 +162,7 @@ class Left:
 
     def __init__(self, rows: int, device: torch.device):
         self.known = rows
-        self.waits = device.type != "cpu"
+        self.waits = device.type == "cuda"
         self.told: tuple[Tensor, torch.cuda.Event] | None = None
 
     def look(self, working: Tensor, step: int) -> None:

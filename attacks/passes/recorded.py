@@ -17,6 +17,7 @@ from .tape import Forward, Plain, Tape
 
 LOG = logging.getLogger("attacks")
 FIRST = 2  # passes of a shape before it is recorded: libraries set themselves up in them
+MOST = 64  # shapes that are recorded: each keeps its inputs and answers in memory
 SAME = 1e-3  # of the largest entry: a pass that was recorded may round otherwise, by no more than this
 
 DIFFERS = "the recording answers otherwise than the model, which is random or changes as it is used"
@@ -134,7 +135,7 @@ class Recorder:
         if not self.gave_up:
             if recording is not None:
                 self._check(recording, tape, x)
-            elif self.seen.get(key, 0) == FIRST:
+            elif self.seen.get(key, 0) == FIRST and len(self.recordings) < MOST:
                 self._record(key, x, gradient)
             else:
                 self.seen[key] = self.seen.get(key, 0) + 1

@@ -15,7 +15,7 @@ from advgan.sequences.model import Model
 from advgan.sequences.sampling import sample
 from advgan.sequences.text import Vocabulary
 from attacks.errors import InputError
-from reports.audit import device_named
+from reports.devices import device_named
 from reports.provenance import versions
 from reports.sequencing import page, told
 from reports.sequencing.asked import Asked, method_of

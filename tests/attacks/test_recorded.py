@@ -1,6 +1,7 @@
 """Are recorded passes the model's own, and is a model that cannot be recorded asked directly?"""
 
 import warnings
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import attacks
 from attacks import kernels
 from attacks.loop import LOOK_EVERY, Costs, Result, _judge, fixed_size
 from attacks.norms import NORMS
+from attacks.passes.recorded import FIRST, Recorder
+from attacks.passes.tape import Plain, Tape, forward_of
 from attacks.rows import Rows
 from attacks.threat import Goal, ThreatModel
 from attacks.victim import Answer, decision
@@ -89,6 +92,90 @@ def candidate(x, threat, number):
 
 
 # Recordings
+
+
+class OnPaper:
+    """In a recording's place where there is no GPU: it answers as the model did when it was made."""
+
+    made: ClassVar[list["OnPaper"]] = []
+
+    def __init__(self, forward, x, gradient, pool, turns):
+        self.forward, self.turns, self.good, self.replays = forward, turns, False, 0
+        self.gradient = gradient
+        self.made.append(self)
+
+    def replay(self, x):
+        self.replays += 1
+        return (Tape if self.gradient else Plain)(self.forward, x)
+
+
+@pytest.fixture
+def on_paper(monkeypatch):
+    monkeypatch.setattr("attacks.passes.recorded.Recording", OnPaper)
+    monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: (0, 0))
+    OnPaper.made = []
+    return OnPaper.made
+
+
+def recorder_of(net):
+    notes = []
+    return Recorder(net, forward_of(net), notes), notes
+
+
+def test_a_shape_is_recorded_once_it_has_been_seen_and_held_against_the_model(on_paper):
+    recorder, notes = recorder_of(network())
+    x, _ = examples(4, "cpu")
+    for passes in range(1, 8):
+        recorder.passed(x, gradient=True)
+        assert len(on_paper) == (passes > FIRST)
+    assert on_paper[0].good
+    assert on_paper[0].replays == 7 - FIRST - 1
+    recorder.passed(x[:2], gradient=True)
+    recorder.passed(x, gradient=False)
+    assert len(on_paper) == 1
+    assert notes == []
+
+
+def test_no_more_shapes_are_recorded_than_fit(on_paper, monkeypatch):
+    monkeypatch.setattr("attacks.passes.recorded.MOST", 2)
+    recorder, _ = recorder_of(network())
+    x, _ = examples(5, "cpu")
+    for rows in range(1, 6):
+        for _ in range(FIRST + 3):
+            recorder.passed(x[:rows], gradient=False)
+    assert len(on_paper) == 2
+
+
+def test_a_recording_is_checked_in_every_run_and_given_up_where_it_differs(on_paper):
+    net = Wandering()
+    recorder, notes = recorder_of(net)
+    x, _ = examples(4, "cpu")
+    for _ in range(FIRST + 2):
+        recorder.passed(x, gradient=False)
+    frozen = net.scale
+    on_paper[0].forward = lambda x: net.net(x) * frozen
+    recorder.look_again()
+    recorder.passed(x, gradient=False)
+    assert notes == []
+    net.scale = 3.0
+    recorder.look_again()
+    assert torch.equal(recorder.passed(x, gradient=False).logits, net(x))
+    assert "answers otherwise" in notes[0]
+    recorder.passed(x, gradient=False)
+    assert len(on_paper) == 1
+
+
+def test_recordings_of_weights_that_have_moved_are_dropped(on_paper):
+    net = network()
+    recorder, notes = recorder_of(net)
+    x, _ = examples(4, "cpu")
+    for _ in range(FIRST + 2):
+        recorder.passed(x, gradient=False)
+    weight = next(iter(net.parameters()))
+    weight.data = weight.data.clone()
+    recorder.look_again()
+    assert recorder.recordings == {}
+    assert notes == []
 
 
 @pytest.mark.gpu
