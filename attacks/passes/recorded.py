@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .tape import Forward, Plain, Tape
 
 LOG = logging.getLogger("attacks")
-FIRST = 2  # passes of a shape before it is recorded: libraries set themselves up in them
+FIRST = 12  # passes of a shape before it is recorded, which costs some four more: a short run is better off without
 MOST = 64  # shapes that are recorded: each keeps its inputs and answers in memory
 SAME = 1e-3  # of the largest entry: a pass that was recorded may round otherwise, by no more than this
 

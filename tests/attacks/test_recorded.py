@@ -11,14 +11,20 @@ import attacks
 from attacks import kernels
 from attacks.loop import LOOK_EVERY, Costs, Result, _judge, fixed_size
 from attacks.norms import NORMS
-from attacks.passes.recorded import FIRST, Recorder
+from attacks.passes.recorded import Recorder
 from attacks.passes.tape import Plain, Tape, forward_of
 from attacks.rows import Rows
 from attacks.threat import Goal, ThreatModel
 from attacks.victim import Answer, decision
 
+FIRST = 2
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@pytest.fixture(autouse=True)
+def recorded_soon(monkeypatch):
+    monkeypatch.setattr("attacks.passes.recorded.FIRST", FIRST)
 
 
 def test_sizes_are_few_and_never_too_small():
