@@ -185,11 +185,6 @@ class Victim:
         """What searches pass through; runs share it."""
         return Searched(self.model, self.form, record=self.graph and self.passes == 1)
 
-    @property
-    def rechecks(self) -> bool:
-        """Whether a success is asked of the model again before it counts."""
-        return self.passes > 1 or bool(self.searched.form)
-
     def check(self, needed: Access) -> None:
         """Raises AccessError where that much is not revealed."""
         if needed > self.access:

@@ -9,7 +9,6 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK = 1024  # columns at a time
-NORMS = ("linf", "l2", "l1", "l0")
 
 
 def keep_better(

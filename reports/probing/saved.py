@@ -3,7 +3,6 @@
 Everything is written into a folder beside the final one, which takes its place when it is complete.
 """
 
-import errno
 import json
 import secrets
 import shutil
@@ -29,7 +28,6 @@ TABLES = {
     "walks": ["model", "id", "label", "queries", "size"],
 }
 FILES = (ABOUT, *(f"{name}.parquet" for name in TABLES), PICTURES, PAGE)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def write(probe: Probe, page: str, *, overwrite: bool = False) -> None:
             shutil.rmtree(folder)
         partial.rename(folder)
     except OSError as error:
-        if error.errno in FULL:
+        if is_full(error):
             raise InputError(f"The disk is full: {folder} could not be written. Free some space.") from error
         raise InputError(f"{folder} cannot be written ({error.strerror}). Name another --out.") from error
     finally:

@@ -42,9 +42,9 @@ def unzipped(path: Path, what: str) -> dict[str, bytes]:
             return {each.filename: archive.read(each) for each in members}
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except InputError:
+        raise
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path} is not a whole {what} ({error or type(error).__name__}).") from error
 
 

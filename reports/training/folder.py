@@ -1,6 +1,5 @@
 """What becomes of a run's folder, whatever is trained in it and however that ends?"""
 
-import errno
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +8,12 @@ from typing import Any, Protocol
 
 from advgan.health import DivergedError
 from attacks.errors import InputError
+from reports.resume import is_full
 from reports.training import saved
 from reports.training.saved import SavedRun
 
 Progress = Callable[[int, dict[str, Any]], None]  # (steps done, the newest row)
 Show = Callable[[int, int, dict[str, Any]], None]  # (steps done, of how many, the newest row)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Work(Protocol):
@@ -83,7 +82,7 @@ def _on_a_full_disk(work: Work, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full(error):
             raise
         if (folder / saved.RUN).is_file():
             raise InputError(

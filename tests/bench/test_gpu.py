@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the peers' own
 ]
 STEPS = 40
+COPY_BAR, PASSES_BAR, PEER_BAR, FORMS_BAR = 0.85, 0.95, 3.0, 2.0
 EPS = 0.1
 IMAGES = (256, 3, 224, 224)
 
@@ -75,9 +76,12 @@ def test_kernels_come_near_a_copy(book: Book):
     copy = torch.empty_like(source)
     gigabytes = source.numel() * 4 / 1e9
     ceiling = 2 * gigabytes / milliseconds(lambda: copy.copy_(source)) * 1e3
+    shares: dict[str, float] = {}
     for name, (call, images) in launches().items():
         spent = milliseconds(call)
         achieved = images * gigabytes / spent * 1e3
+        if images:
+            shares[name] = achieved / ceiling
         book.add(
             suite="gpu kernels",
             measured=f"{name}, {' x '.join(map(str, IMAGES))}",
@@ -87,9 +91,10 @@ def test_kernels_come_near_a_copy(book: Book):
             reference=ceiling,
             reference_is="a copy, GB/s read and written",
             ratio=achieved / ceiling,
-            bar=0.85 if images else "",
+            bar=COPY_BAR if images else "",
             note=f"{device()}; {images} images read or written, {achieved:.0f} GB/s",
         )
+    assert {name: share for name, share in shares.items() if share < COPY_BAR} == {}
 
 
 def bare(model: nn.Module, x: Tensor, labels: Tensor) -> Callable[[], object]:
@@ -157,11 +162,14 @@ def test_an_attack_takes_little_more_than_its_passes(norm, name, size, book: Boo
         reference=times["bare"],
         reference_is="its bare passes, recorded as CUDA graphs",
         ratio=times["bare"] / times["recorded"],
-        bar=0.95 if name == "pgd" else "",
+        bar=PASSES_BAR if name == "pgd" else "",
         note=f"{device()}; not recorded {times['plain']:.2f} ms"
         + (f"; torchattacks takes {peer / times['recorded']:.2f} times as long" if peer else ""),
         **({"torchattacks": peer} if peer else {}),
     )
+    if name == "pgd":
+        assert times["bare"] / times["recorded"] >= PASSES_BAR
+        assert peer is None or peer / times["recorded"] >= PEER_BAR
 
 
 def test_a_cheaper_form_of_a_large_network(book: Book):
@@ -194,6 +202,7 @@ def test_a_cheaper_form_of_a_large_network(book: Book):
             ours=spent,
             **({"torchattacks": peer, "ratio": peer / spent} if peer else {}),
             reference_is="torchattacks' time over ours",
-            bar=2.0 if "compiled" in who else "",
+            bar=FORMS_BAR if "compiled" in who else "",
             note=f"{device()}{'; ' + left if left else ''}",
         )
+    assert peer is None or peer / min(times.values()) >= FORMS_BAR
