@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from attacks.errors import InputError
+from reports.resume import is_full
 
 FORMAT = 1
 ABOUT, PICTURES, PAGE = "probe.json", "pictures.npz", "report.html"

@@ -1,8 +1,10 @@
 """Does `advgan probe` measure what it says, save what can be read back, and tell it on a page that anyone can read?"""
 
+import errno
 import html as escaping
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -263,6 +265,16 @@ def test_a_folder_is_replaced_only_where_it_is_a_probe_and_that_is_asked_for(tmp
     with pytest.raises(InputError, match=r"notes\.txt"):
         run(out, overwrite=True)
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(linear, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(InputError, match="The disk is full"):
+        saved.write(replace(linear, folder=tmp_path / "probe"), "page")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_whole_probe_is_not_read(linear, tmp_path):
