@@ -136,8 +136,8 @@ def cross_entropy(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """-log softmax at the label; targeted: log softmax. Returns what `margin` does; `versus` plays no part."""
     at = labels[:, None]
-    top, lead = logits.max(1, keepdim=True)
-    behind = logits - top
+    lead = logits.argmax(1, keepdim=True)
+    behind = logits - logits.gather(1, lead)
     weights = behind.exp()
     rest = weights.scatter(1, lead, 0.0).sum(1, keepdim=True)
     value = rest.log1p().sub_(behind.gather(1, at)).squeeze(1)
@@ -179,8 +179,9 @@ def _duel(logits: Tensor, labels: Tensor, versus: Tensor | None) -> tuple[Tensor
     label = logits.gather(1, labels[:, None]).squeeze(1)
     if versus is not None:
         return label, versus, logits.gather(1, versus[:, None]).squeeze(1)
-    rival, at = logits.scatter(1, labels[:, None], -torch.inf).max(1)
-    return label, at, rival
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    at = others.argmax(1)  # on a CPU `max` wakes threads for however few numbers
+    return label, at, others.gather(1, at[:, None]).squeeze(1)
 
 
 def random_words(seed: int, ids: Tensor, draw: int, count: int) -> Tensor:

@@ -105,8 +105,9 @@ def gan(
 
     Example: advgan train gan -d photos --image-size 32 --steps 20000 --out run
     """  # fmt: skip
-    from reports.training import job, text
+    from reports.training import text
     from reports.training.asked import penalty_from_text, rate_checked
+    from reports.training.job import Sampling
 
     named = {
         "data": data,
@@ -130,12 +131,15 @@ def gan(
         "precision": precision,
         "seed": seed,
     }
-    training.check_every(every)
     folder = training.folder_for(out, resume, OUT)
     run = training.watched(
-        "advgan train gan",
+        Sampling,
+        named,
+        recipe,
         folder,
-        lambda show: job.train(named, recipe, folder, resume=resume is not None, device=device, every=every, show=show),
-        text.line,
+        resume=resume is not None,
+        device=device,
+        every=every,
+        line=text.line,
     )
     training.told(text.table(run), folder)

@@ -173,7 +173,8 @@ def perturber(
     Example: advgan train perturber -m net.py:make -d train.npz -t linf:8/255 --out run
     """  # fmt: skip
     from attacks.errors import InputError
-    from reports.perturbing import job, text, told
+    from reports.perturbing import text, told
+    from reports.perturbing.job import Perturbing
     from reports.training.asked import penalty_from_text, rate_checked
 
     if universal and per_class:
@@ -207,12 +208,15 @@ def perturber(
         "precision": precision,
         "seed": seed,
     }
-    training.check_every(every)
     folder = training.folder_for(out, resume, OUT)
     run = training.watched(
-        "advgan train perturber",
+        Perturbing,
+        named,
+        recipe,
         folder,
-        lambda show: job.train(named, recipe, folder, resume=resume is not None, device=device, every=every, show=show),
-        text.line,
+        resume=resume is not None,
+        device=device,
+        every=every,
+        line=text.line,
     )
     training.told(text.table(run), folder, f"As an attack:\n  {told.audit(run)}")

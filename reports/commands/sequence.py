@@ -158,7 +158,8 @@ def sequence(
 
     Example: advgan train sequence -d oracle:oracle.npz --method seqgan --device cuda --out run
     """  # fmt: skip
-    from reports.sequencing import job, text
+    from reports.sequencing import text
+    from reports.sequencing.job import Sequencing
 
     named = {
         "data": data,
@@ -195,12 +196,15 @@ def sequence(
         "game_lr": game_lr,
         "critic_moves": critic_moves,
     }
-    training.check_every(every)
     folder = training.folder_for(out, resume, OUT)
     run = training.watched(
-        "advgan train sequence",
+        Sequencing,
+        named,
+        recipe,
         folder,
-        lambda show: job.train(named, recipe, folder, resume=resume is not None, device=device, every=every, show=show),
-        text.line,
+        resume=resume is not None,
+        device=device,
+        every=every,
+        line=text.line,
     )
     training.told(text.table(run), folder, f"More of it:\n  advgan sample {folder} --n 20")

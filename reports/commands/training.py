@@ -9,23 +9,44 @@ from reports.terminal import Bar, Stopped
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from reports.training.folder import Work
     from reports.training.saved import SavedRun
-
-Show = Callable[[int, int, dict[str, Any]], None]  # (steps done, of how many, the newest row)
 
 
 def watched(
-    command: str, folder: Path, train: "Callable[[Show], SavedRun]", line: "Callable[[dict], str]"
+    kind: "type[Work]",
+    named: dict[str, Any],
+    recipe: dict[str, Any],
+    folder: Path,
+    *,
+    resume: bool,
+    device: str,
+    every: int | None,
+    line: Callable[[dict], str],
 ) -> "SavedRun":
-    """Trains behind a progress bar. After Ctrl-C it says how `command` goes on.
+    """Trains behind a progress bar. After Ctrl-C it says how the command goes on.
 
     line: what the bar says of a row.
     """
+    from attacks.errors import InputError
+    from reports.training.folder import train
+
+    if every is not None and every < 1:
+        raise InputError(f"--every is {every}; at least one step is needed between two marks.")
     try:
         with Bar() as bar:
-            return train(lambda done, total, row: bar.show(done, total, line(row)))
+            return train(
+                kind,
+                named,
+                recipe,
+                folder,
+                resume=resume,
+                device=device,
+                every=every,
+                show=lambda done, total, row: bar.show(done, total, line(row)),
+            )
     except KeyboardInterrupt:
-        raise Stopped(_kept(command, folder)) from None
+        raise Stopped(_kept(kind.command, folder)) from None
 
 
 def told(table: "RenderableType", folder: Path, *more: str) -> None:
@@ -43,13 +64,6 @@ def folder_for(out: Path | None, resume: Path | None, usual: Path) -> Path:
     if resume is not None and out is not None and out.resolve() != resume.resolve():
         raise InputError(f"--resume {resume} goes on in that folder, and --out names {out}. Give one of the two.")
     return resume or out or usual
-
-
-def check_every(every: int | None) -> None:
-    from attacks.errors import InputError
-
-    if every is not None and every < 1:
-        raise InputError(f"--every is {every}; at least one step is needed between two marks.")
 
 
 def _kept(command: str, folder: Path) -> str:

@@ -3,7 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from advgan.checkpoint import write
 from advgan.fooling import LOSSES, Features
 from advgan.perturb import Perturber, train_perturber
 from advgan.samples import Samples
-from reports.devices import device_named
 from reports.generated import TRAINED_ON
 from reports.perturbing import page
 from reports.perturbing.asked import Asked
@@ -23,33 +22,13 @@ from reports.provenance import row_digests, state_hash, versions
 from reports.sources.dataset import Batch
 from reports.sources.told import told
 from reports.training import data, saved
-from reports.training.folder import Progress, Show, carried_out, refuse_to_harm
+from reports.training.folder import Progress
 from reports.training.saved import SavedRun
 
 
-def train(
-    named: dict[str, Any],
-    recipe: dict[str, Any],
-    folder: Path,
-    *,
-    resume: bool = False,
-    device: str = "cpu",
-    every: int | None = None,
-    show: Show | None = None,
-) -> SavedRun:
-    """Trains, measures and writes the folder with its page. named, recipe: options, None where they were not named.
-
-    Raises InputError for what cannot be done, and KeyboardInterrupt where the run was stopped: what it came to is then
-    saved, the page too.
-    """
-    refuse_to_harm(folder, _Perturbing.command, resume)
-    place = device_named(device)
-    asked = (_asked_before(folder) if resume else Asked()).but(named, recipe).checked()
-    return carried_out(_Perturbing(folder, asked, resume, place, every), folder, show)
-
-
-class _Perturbing:
-    command = "advgan train perturber"
+class Perturbing:
+    asked_of: ClassVar = Asked
+    command: ClassVar = "advgan train perturber"
 
     def __init__(self, folder: Path, asked: Asked, resume: bool, device: torch.device, every: int | None):
         self.folder, self.asked, self.resume, self.device, self.every = folder, asked, resume, device, every
@@ -119,7 +98,3 @@ class _Perturbing:
 def _described(model: nn.Module) -> dict[str, Any]:
     parameters = sum(each.numel() for each in model.parameters())
     return {"sha256": state_hash(model), "parameters": parameters, "source": told(model)}
-
-
-def _asked_before(folder: Path) -> Asked:
-    return Asked.of(saved.read_json(folder, saved.ABOUT).get("asked", {}))

@@ -3,7 +3,7 @@
 import io
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,42 +15,21 @@ from advgan.sequences.model import Model
 from advgan.sequences.sampling import sample
 from advgan.sequences.text import Vocabulary
 from attacks.errors import InputError
-from reports.devices import device_named
 from reports.provenance import versions
 from reports.sequencing import page, told
 from reports.sequencing.asked import Asked, method_of
 from reports.sequencing.lines import VOCABULARY, Lines
 from reports.sequencing.subject import subject_of, swept
 from reports.training import saved
-from reports.training.folder import Progress, Show, carried_out, refuse_to_harm
+from reports.training.folder import Progress
 from reports.training.saved import SavedRun
 
 MOMENTS, SHOWN = 12, 24  # sequences at a mark, and of the finished generator
 
 
-def train(
-    named: dict[str, Any],
-    recipe: dict[str, Any],
-    folder: Path,
-    *,
-    resume: bool = False,
-    device: str = "cpu",
-    every: int | None = None,
-    show: Show | None = None,
-) -> SavedRun:
-    """Trains, measures and writes the folder with its page. named, recipe: options, None where they were not named.
-
-    Raises InputError for what cannot be done, and KeyboardInterrupt where the run was stopped: what it came to is then
-    saved, the page too.
-    """
-    refuse_to_harm(folder, _Sequencing.command, resume)
-    place = device_named(device)
-    asked = (_asked_before(folder) if resume else Asked()).but(named, recipe).checked()
-    return carried_out(_Sequencing(folder, asked, resume, place, every), folder, show)
-
-
-class _Sequencing:
-    command = "advgan train sequence"
+class Sequencing:
+    asked_of: ClassVar = Asked
+    command: ClassVar = "advgan train sequence"
 
     def __init__(self, folder: Path, asked: Asked, resume: bool, device: torch.device, every: int | None):
         self.folder, self.asked, self.resume, self.every = folder, asked, resume, every
@@ -143,10 +122,3 @@ class _Sequencing:
 def _finite(measures: dict[str, float]) -> dict[str, float]:
     """JSON knows no NaN and no infinity."""
     return {name: value for name, value in measures.items() if math.isfinite(value)}
-
-
-def _asked_before(folder: Path) -> Asked:
-    """What nothing was written of, since the run was killed at its very start, is to be asked again."""
-    if not (folder / saved.ABOUT).is_file():
-        return Asked()
-    return Asked.of(saved.read_json(folder, saved.ABOUT).get("asked", {}))

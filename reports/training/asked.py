@@ -25,7 +25,7 @@ def usual(data: str) -> Recipe:
 class Options:
     """A command's options, JSON-able. `recipe`: the fields that were named, others are the usual ones."""
 
-    data: str
+    data: str = "digits"
     recipe: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -40,10 +40,13 @@ class Options:
         """With other options where they are not None."""
         return replace(self, **_given(named), recipe={**self.recipe, **_given(recipe)})
 
+    def checked(self) -> Self:
+        """InputError for options that do not go together."""
+        return self
+
 
 @dataclass(frozen=True)
 class OfImages(Options):
-    data: str = "digits"
     image_size: int | None = None
     data_root: str | None = None
     weights: str | None = None  # of the model that is named

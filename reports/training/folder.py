@@ -4,12 +4,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+import torch
 
 from advgan.health import DivergedError
 from attacks.errors import InputError
+from reports.devices import device_named
 from reports.resume import is_full
 from reports.training import saved
+from reports.training.asked import Options
 from reports.training.saved import SavedRun
 
 Progress = Callable[[int, dict[str, Any]], None]  # (steps done, the newest row)
@@ -19,10 +23,10 @@ Show = Callable[[int, int, dict[str, Any]], None]  # (steps done, of how many, t
 class Work(Protocol):
     """Something that is trained in a folder."""
 
-    @property
-    def command(self) -> str:
-        """Which goes on with a run that was stopped, by --resume."""
-        ...
+    asked_of: ClassVar[type[Any]]  # its Options
+    command: ClassVar[str]  # which goes on with a run that was stopped, by --resume
+
+    def __init__(self, folder: Path, asked: Any, resume: bool, device: torch.device, every: int | None): ...
 
     @property
     def steps(self) -> int: ...
@@ -38,7 +42,36 @@ class Work(Protocol):
     def page(self, run: SavedRun) -> str: ...
 
 
-def carried_out(work: Work, folder: Path, show: Show | None) -> SavedRun:
+def train(
+    kind: type[Work],
+    named: dict[str, Any],
+    recipe: dict[str, Any],
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    every: int | None = None,
+    show: Show | None = None,
+) -> SavedRun:
+    """Trains, measures and writes the folder with its page. named, recipe: options, None where they were not named.
+
+    Raises InputError for what cannot be done, and KeyboardInterrupt where the run was stopped: what it came to is then
+    saved, the page too.
+    """
+    refuse_to_harm(folder, kind.command, resume)
+    place = device_named(device)
+    asked = (_asked_before(folder, kind.asked_of) if resume else kind.asked_of()).but(named, recipe).checked()
+    return _carried_out(kind(folder, asked, resume, place, every), folder, show)
+
+
+def _asked_before(folder: Path, asked_of: type[Options]) -> Options:
+    """What nothing was written of, since the run was killed at its very start, is to be asked again."""
+    if not (folder / saved.ABOUT).is_file():
+        return asked_of()
+    return asked_of.of(saved.read_json(folder, saved.ABOUT).get("asked", {}))
+
+
+def _carried_out(work: Work, folder: Path, show: Show | None) -> SavedRun:
     """Does the work and writes its page, also where it is stopped or diverges; then the error goes on."""
     told = _Told(work, folder, show)
     with _on_a_full_disk(work, folder):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reports.sequencing import job, page, told
+from reports.sequencing import page, told
+from reports.sequencing.job import Sequencing
 from reports.sequencing.measured import beside
 from reports.sequencing.measured import told as said
+from reports.training.folder import train
 from reports.training.saved import SavedRun
 from tests.reports.looks import BEYOND, FAINT, HEADLESS, SILENT, SIZES, UNREACHED
 
@@ -34,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
         "text game": ({"data": str(folder / "lines.txt"), "method": "seqgan"}, SMALL | GAME),
     }
     for name, (named, recipe) in asked.items():
-        job.train(named, recipe, folder / name)
+        train(Sequencing, named, recipe, folder / name)
     return {name: Written(folder / name) for name in asked}
 
 
