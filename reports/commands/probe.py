@@ -86,8 +86,8 @@ def probe(
             "--side",
             metavar="POINTS",
             rich_help_panel=HOW,
-            help="Points a side of the planes; each costs a forward pass. Without it: 40 to 400, fewer the larger "
-            "inputs are.",
+            help="Points a side of the planes; each costs a forward pass, of 200 and more only those near a change of "
+            "class. Without it: 40 to 400, fewer the larger inputs are.",
         ),
     ] = None,
     walk: Annotated[

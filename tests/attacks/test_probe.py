@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 from linear import Linear, make, optimum
-from torch import nn
+from torch import Tensor, nn
 
 import attacks
 from attacks import Access, AccessError, Goal, InputError, Victim
 from attacks.kernels.reference import random_words
 from attacks.norms import NORMS
-from attacks.probe import directions, distances, geometry, plane, walk
+from attacks.probe import Plane, directions, distances, geometry, plane, walk
+from reports import zoo
 
 BEYOND = 1 + 1.5e-4  # a distance over the true one, at most
 NORM_NAMES = ("linf", "l2", "l1")
@@ -304,6 +305,30 @@ def test_what_lies_beyond_the_bounds_is_clamped_and_the_ball_with_it():
     assert shown.size[0, 0] == 0  # both coordinates would be negative
     assert float(shown.size[2, 2]) == pytest.approx(math.sqrt(2))
     assert shown.classes.tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("row", [0, 3])
+def test_a_fine_plane_is_asked_where_classes_meet_and_interpolated_elsewhere(row: int):
+    model, (x, labels) = zoo.load()["digits_standard"], zoo.held_out()
+    shown = plane(model, x[row], int(labels[row]), x[row + 5], x[row + 9], side=401)
+    assert shown.queries == int(shown.asked.sum()) < 0.25 * 401 * 401
+    logits = torch.cat([model(points) for points in everywhere(shown, x[row]).split(4000)]).detach()
+    own = logits[:, labels[row]]
+    margin = (own - logits.index_fill(1, labels[row], -torch.inf).amax(1)).view(401, 401)
+    classes = logits.argmax(1).view(401, 401)
+    assert len(classes.unique()) >= 5
+    assert torch.allclose(shown.margin[shown.asked], margin[shown.asked], rtol=1e-4, atol=1e-3)
+    assert int((shown.classes != classes).sum()) <= 2  # of 160,801, for rounding
+    assert float((shown.margin - margin).abs().max()) < 0.005 * float(margin.max() - margin.min())
+
+
+def everywhere(shown: Plane, x: Tensor) -> Tensor:
+    """[side * side, ...]: the inputs of a plane, row by row."""
+    left, right, bottom, top = shown.extent
+    side = len(shown.classes)
+    across, up = (torch.linspace(*ends, side).double() for ends in ((left, right), (bottom, top)))
+    along = across[None, :, None] * shown.across.flatten() + up[:, None, None] * shown.up.flatten()
+    return (x.flatten() + along.flatten(0, 1)).float().clamp(0, 1).view(-1, *x.shape)
 
 
 def test_the_square_of_three_examples_holds_them():
