@@ -307,9 +307,8 @@ def test_what_lies_beyond_the_bounds_is_clamped_and_the_ball_with_it():
     assert shown.classes.tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 1]]
 
 
-@pytest.mark.parametrize("row", [0, 3])
-def test_a_fine_plane_is_asked_where_classes_meet_and_interpolated_elsewhere(row: int):
-    model, (x, labels) = zoo.load()["digits_standard"], zoo.held_out()
+def test_a_fine_plane_is_asked_where_classes_meet_and_interpolated_elsewhere():
+    model, (x, labels), row = zoo.load()["digits_standard"], zoo.held_out(), 3
     shown = plane(model, x[row], int(labels[row]), x[row + 5], x[row + 9], side=401)
     assert shown.queries == int(shown.asked.sum()) < 0.25 * 401 * 401
     logits = torch.cat([model(points) for points in everywhere(shown, x[row]).split(4000)]).detach()
