@@ -12,6 +12,7 @@ from torch import Tensor
 
 CACHED, ON_DEVICE = 2**19, 2**27  # logits held at a time on a CPU, and elsewhere
 BELOW_ONE = 1 - 2**-24
+BITS = 1 / math.log(2)  # in a nat; exp2 takes a third of the time of exp on a CPU
 
 
 def blocks(hidden: Tensor, vocabulary: int) -> Iterator[slice]:
@@ -32,10 +33,10 @@ class WeightedNll(torch.autograd.Function):
         slopes = torch.empty_like(hidden), torch.zeros_like(out), torch.zeros_like(bias)
         for rows in blocks(hidden, len(bias)):
             some, at, weight = hidden[rows], tokens[rows, None], weights[rows, None]
-            logits = torch.addmm(bias, some, out)
+            logits = torch.addmm(bias, some, out, beta=BITS, alpha=BITS)
             behind = logits.sub_(logits.amax(1, keepdim=True))
-            at_token = behind.gather(1, at)
-            shares = behind.exp_()
+            at_token = behind.gather(1, at) / BITS
+            shares = behind.exp2_()
             mass = shares.sum(1, keepdim=True)
             total += (weight * (mass.log() - at_token)).sum()
             slope = shares.mul_(weight / mass).scatter_add_(1, at, -weight)
@@ -68,7 +69,7 @@ def drawn(hidden: Tensor, out: Tensor, bias: Tensor, uniform: Tensor) -> Tensor:
         for rows in blocks(hidden, len(bias)):
             some, u = hidden[rows], uniform[rows]
             room = _room(len(some), bias) if room is None else room[: len(some)]
-            torch.addmm(bias, some, out, out=room[:, : len(bias)])
+            torch.addmm(bias, some, out, beta=BITS, alpha=BITS, out=room[:, : len(bias)])
             tokens[rows] = _chosen(room, len(bias), u.reshape(len(u), -1)).view_as(u)
         return tokens
 
@@ -79,7 +80,7 @@ def choose(logits: Tensor, uniform: Tensor) -> Tensor:
     uniform is in [0, 1). A token of probability 0 is never chosen.
     """
     room = _room(len(logits), logits)
-    room[:, : logits.shape[1]] = logits
+    room[:, : logits.shape[1]] = logits * BITS
     return _chosen(room, logits.shape[1], uniform.reshape(len(logits), -1))
 
 
@@ -94,9 +95,9 @@ def _side(vocabulary: int) -> int:
 
 
 def _chosen(room: Tensor, vocabulary: int, u: Tensor) -> Tensor:
-    """`choose` of the logits at the front of room [b, side * side], where they become shares; the rest is 0."""
+    """`choose` of the logits, in bits, at the front of room [b, side * side], where they become shares; the rest is 0."""
     shares, side = room[:, :vocabulary], _side(vocabulary)
-    shares.sub_(shares.amax(1, keepdim=True)).exp_()
+    shares.sub_(shares.amax(1, keepdim=True)).exp2_()
     groups = room.unflatten(1, (side, side))
     passed = groups.sum(2).cumsum(1)
     goal = u * passed[:, -1:]  # below the sum, even rounded
