@@ -24,7 +24,7 @@ from attacks.loop import Attack
 from attacks.victim import borrowed
 
 TRAINING = "cifar10_jpeg_train.parquet"
-SEEDS = 1
+SEEDS = 3
 STEPS = 20  # of PGD, in the race
 
 ON_CIFAR = Perturbing(threat="linf:8/255", gan_weight=0, hinge_weight=0, width=32, depth=3, steps=2000)
