@@ -29,6 +29,7 @@ from reports.sources.dataset import Dataset
 from reports.sources.told import told as source_told
 from reports.sources.told import victim_of
 from reports.unfinished import WRITING, Unfinished, place_for
+from reports.writer import Writer
 
 TOLD_BY_ROWS = {"near_chance"}  # findings that reports.doubts draws from all of the examples
 
@@ -119,7 +120,7 @@ def audit(
         check_out(out, overwrite)
         if out.exists() and not overwrite:
             return _whole(out, fixed, data, count)
-        writer = record.Writer(out, overwrite=overwrite, writing=place / WRITING)
+        writer = Writer(out, overwrite=overwrite, writing=place / WRITING)
         first = data.between(0, min(count, usual_batch(data.shape)))
         look = {"first": DataHash.of(first), "shard": job.shard}
         kept = Unfinished.begun(place, {**fixed, **look}, overwrite)
@@ -132,7 +133,7 @@ def audit(
 def check_out(out: Path, overwrite: bool) -> None:
     """InputError where something is there that can neither be replaced nor be the audit that is asked for."""
     if overwrite or not (out / "audit.json").is_file():
-        record.Writer(out, overwrite=overwrite)
+        Writer(out, overwrite=overwrite)
 
 
 def _whole(out: Path, fixed: Mapping[str, Any], data: Dataset, count: int) -> record.Audit:
@@ -212,7 +213,7 @@ class _Run:
             told = ", ".join(f"{speed:.3g}" for speed in sorted(speeds, reverse=True)[:8])
             self.progress(self.done, self.total, f"{words.plural(len(speeds), 'worker')}: {told} examples/s")
 
-    def assembled(self, writer: record.Writer, fixed: Mapping[str, Any], data: Dataset, began: float) -> record.Audit:
+    def assembled(self, writer: Writer, fixed: Mapping[str, Any], data: Dataset, began: float) -> record.Audit:
         """The shards, one after the other, put together."""
         seen = DataHash()
         each = {name: _Assembled(name, self.plan, data.shape) for name in self.models}
@@ -263,7 +264,7 @@ class _Assembled:
     def told(self) -> dict[str, Any]:
         return self.whole.told
 
-    def add(self, piece: Piece, writer: record.Writer) -> None:
+    def add(self, piece: Piece, writer: Writer) -> None:
         for key, rows in piece.groups("row"):
             x = unpacked(rows["x"] if "x" in rows else [None] * len(rows), self.shape)
             writer.add(self.name, *key, seconds=piece.seconds.get(key, 0.0), x_adv=x, **_columns(rows, record.ROW))
@@ -280,7 +281,7 @@ class _Assembled:
         few.seconds = piece.seconds
         self.whole.join(few)
 
-    def hang(self, writer: record.Writer) -> None:
+    def hang(self, writer: Writer) -> None:
         """Curves, certificates and pictures."""
         for (norm, attack), rows in self.whole.groups("curve"):
             if norm not in self.told.get("uncurved", {}):

@@ -95,7 +95,7 @@ def _side(vocabulary: int) -> int:
 
 
 def _chosen(room: Tensor, vocabulary: int, u: Tensor) -> Tensor:
-    """`choose` of the logits, in bits, at the front of room [b, side * side], where they become shares; the rest is 0."""
+    """`choose` of the logits, in bits, at the front of room [b, side * side], where they become shares; then zeros."""
     shares, side = room[:, :vocabulary], _side(vocabulary)
     shares.sub_(shares.amax(1, keepdim=True)).exp2_()
     groups = room.unflatten(1, (side, side))

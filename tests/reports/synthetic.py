@@ -7,7 +7,8 @@ import numpy as np
 from attacks.doubts import Doubt
 from attacks.verdict import Stage
 from reports import words
-from reports.record import Audit, Writer
+from reports.record import Audit
+from reports.writer import Writer
 
 KINDS = {  # attack: share of the breakable examples that it finds, forwards, backwards
     "uniform_noise": (0.03, 1, 0),

@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_what_is_finished(
     with monkeypatch.context() as patch:
         patch.setattr(unfinished, "write", fills_up)
         if after == 5:  # all shards, and then no room for the audit
-            patch.setattr("reports.record._append", lambda *_: fills_up(Path("x.parquet"), b""))
+            patch.setattr("reports.spool._append", lambda *_: fills_up(Path("x.parquet"), b""))
         with pytest.raises(InputError, match="disk is full") as caught:
             run(tmp_path / "out")
     assert ("Nothing of it was left behind" in str(caught.value)) == (after == 0)

@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 
 from attacks.errors import InputError
-from reports import record, text
+from reports import record, spool, text, writer
 from reports.pages.audit import page as html
-from reports.record import Audit, Writer
+from reports.record import Audit
+from reports.writer import Writer
 from tests.reports import synthetic
 
 SMALL = {"n": 40, "models": ("m",), "threats": ("linf:8/255", "l2:1.0"), "attacks": ("fgsm", "apgd")}
@@ -122,9 +123,9 @@ def test_names_that_no_file_can_have_get_one_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize("where", ["_append", "_write_npz", "_table"])
+@pytest.mark.parametrize("where", [(spool, "_append"), (spool, "_table"), (writer, "write_npz")], ids=lambda at: at[1])
 def test_nothing_is_left_behind_when_writing_stops_halfway(tmp_path, monkeypatch, where, error):
-    calls, real = [], getattr(record, where)
+    calls, real = [], getattr(*where)
 
     def fails_later(*arguments):
         calls.append(1)
@@ -132,7 +133,7 @@ def test_nothing_is_left_behind_when_writing_stops_halfway(tmp_path, monkeypatch
             raise error
         return real(*arguments)
 
-    monkeypatch.setattr(record, where, fails_later)
+    monkeypatch.setattr(*where, fails_later)
     expected = InputError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
         synthetic.write(tmp_path / "new" / "audit", **SMALL)
@@ -143,7 +144,7 @@ def test_a_full_disk_is_called_one(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(record, "_append", full)
+    monkeypatch.setattr(spool, "_append", full)
     with pytest.raises(InputError, match=r"disk is full.*nothing of it was left behind"):
         synthetic.write(tmp_path / "audit", **SMALL)
 
@@ -155,7 +156,7 @@ def test_an_audit_that_fails_leaves_the_one_it_would_have_replaced(tmp_path, mon
     def stops(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(record, "_write_npz", stops)
+    monkeypatch.setattr(writer, "write_npz", stops)
     with pytest.raises(KeyboardInterrupt):
         synthetic.write(tmp_path / "audit", overwrite=True, **SMALL)
     assert contents(tmp_path / "audit") == before
