@@ -86,8 +86,8 @@ class Perturber(nn.Module):
         given: [b, ...] what the layer makes of x, where it reads one. Raises InputError for another shape.
         """
         labels = torch.full_like(labels, self.target) if isinstance(self.target, int) else labels
-        shown = self._centred(threat.x) if self.reads is None else _evened(given, self.reads)
-        raw = self.net(shown.to(z.dtype), one_hot(labels, self.classes, z), z)
+        shown = self._centred(threat.x).to(z.dtype) if self.reads is None else _evened(given, self.reads, z.dtype)
+        raw = self.net(shown, one_hot(labels, self.classes, z), z)
         return inside(threat, raw.to(threat.x.dtype))
 
     def _centred(self, x: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Perturber(nn.Module):
             raise InputError(f"The perturber was trained for {self.classes} classes, and here there are {classes}.")
 
 
-def _evened(given: Tensor | None, reads: Reads) -> Tensor:
+def _evened(given: Tensor | None, reads: Reads, dtype: torch.dtype) -> Tensor:
     assert given is not None
     if given.shape[1:] != reads.shape:
         raise InputError(
@@ -122,7 +122,8 @@ def _evened(given: Tensor | None, reads: Reads) -> Tensor:
             f"gives {list(given.shape[1:])} there. It works against the model that it was trained against; on others, "
             "attacks.Transferred(Generated(perturber), surrogate=that model)."
         )
-    return F.layer_norm(given, given.shape[1:])
+    precise = torch.promote_types(given.dtype, dtype)  # what all numbers share cancels
+    return F.layer_norm(given.to(precise), given.shape[1:]).to(dtype)
 
 
 @dataclass(frozen=True, eq=False)
