@@ -4,6 +4,7 @@ A checkpoint is one safetensors file: the tensors by name, and one JSON text, {"
 header. Pickle has no place in it.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -120,6 +121,18 @@ def state_of(players: Players) -> dict[str, Tensor]:
 
 def restore(players: Players, tensors: Mapping[str, Tensor], path: Path) -> None:
     put_back(players.nets, players.opts, tensors, path)
+
+
+def state_hash(model: nn.Module) -> str:
+    """sha256 over the state dict: each entry's name, type, shape and bytes."""
+    hashed = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            hashed.update(f"{name} {value!r}\n".encode())
+            continue
+        hashed.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        hashed.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def tensors_of(nets: Mapping[str, nn.Module], opts: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torch.nn.functional import cross_entropy as nll
 
-from attacks.errors import InputError, unknown
+from attacks.errors import InputError
+from attacks.passes.layers import heard
 from attacks.threat import Goal
 
 Fooling = Callable[[nn.Module, Tensor, Tensor, Goal], Tensor]
@@ -77,13 +78,7 @@ class Features:
 
     def of(self, victim: nn.Module, x: Tensor) -> Tensor:
         """[b, n]: what the layer gives. Raises InputError where the victim has no such layer."""
-        layers = dict(victim.named_modules())
-        if self.layer not in layers:
-            raise unknown("layer", self.layer, filter(None, layers))
-        seen: list[Tensor] = []
-        with layers[self.layer].register_forward_hook(lambda *passed: seen.append(passed[-1])):
-            victim(x)
-        return seen[-1].flatten(1)
+        return heard(victim, self.layer, lambda: victim(x))[1].flatten(1)
 
 
 LOSSES: dict[str, Callable[..., Fooling]] = {

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 import attacks
-from attacks import Goal, Victim
+from attacks import Goal, Transferred, Victim
 from attacks.errors import InputError, unknown
+from attacks.passes.layers import heard
 from attacks.threat import ThreatModel
 from attacks.victim import Access, borrowed
 
 from . import networks
+from .checkpoint import state_hash
 from .fit import Progress, Run, Samples, fit
 from .fooling import LOSSES, Adversary
-from .networks.perturber import NETS, Constant
-from .perturber import Generated, Perturber
+from .networks.perturber import FEATURES, NETS, Constant, from_features
+from .perturber import Generated, Perturber, Reads
 from .perturbing import Perturbing
 from .samples import Aim
 
@@ -50,8 +52,9 @@ def train_perturber(
 ) -> Run:
     """Trains a perturber against the victim and writes the folder `out`, as `fit.fit` does; `load_perturber` reads it.
 
-    victim: a module that gives logits [b, K] for inputs within the recipe's bounds; several are fooled on average, and
-        measured is the first. In eval mode and without parameter gradients meanwhile; afterwards exactly as before.
+    victim: a module that gives logits [b, K] for inputs within the recipe's bounds; several are fooled on average;
+        measured, and read where network="features", is the first. In eval mode and without parameter gradients
+        meanwhile; afterwards exactly as before.
     data: x [N, ...] within the bounds, float32; labels where the recipe says labels="true".
     held_out: rows with labels that were not trained on: at each mark `success` (and `success_8bit`) is measured
         on the first of them, at the end on all, with `transfer` to `others`, by `attacks.run`. measure: more, likewise.
@@ -67,6 +70,7 @@ def train_perturber(
         device = attacks.api.device_of(victims[0], data.x.device)
         data = _labelled(victims[0], _checked(victims, data, recipe, device), recipe, device)
         assert data.classes is not None
+        recipe = _reading(recipe, victims[0], data.x[:1].to(device))
         judge = _Judge(victims[0], recipe, held_out, dict(others or {}), measure)
         loss = LOSSES[recipe.loss](recipe.confidence, recipe.layer)
         free = recipe.free(data.x[0].numel())
@@ -79,7 +83,7 @@ def train_perturber(
             every=every,
             progress=progress,
             device=str(device),
-            build=build,
+            build=lambda *asked: _watching(build(*asked), victims[0]),
             adversary=Adversary(victims, loss, recipe.targeted, recipe.hinge_weight, free),
             aim=_aim(recipe, data.classes),
         )
@@ -88,6 +92,7 @@ def train_perturber(
 def load_perturber(folder: Path | str) -> Perturber:
     """The perturber of a run's folder, in eval mode; `Generated` makes an attack of it.
 
+    One that reads a layer says of which model, in `perturber.reads`; that model is not in the folder.
     Raises InputError for a folder without a run, with one of another kind, or whose files are damaged.
     """
     perturber = Run.load(folder, build, Perturbing).generator
@@ -98,12 +103,13 @@ def load_perturber(folder: Path | str) -> Perturber:
 def build(recipe: Perturbing, shape: tuple[int, ...], classes: int | None) -> tuple[Perturber, nn.Module | None]:
     """The perturber, and a critic of inputs unless gan_weight is 0; the same for the same seed."""
     assert classes is not None
-    if recipe.network not in NETS:
-        raise unknown("network of perturbers", recipe.network, NETS)
+    if recipe.network not in (*NETS, FEATURES):
+        raise unknown("network of perturbers", recipe.network, (*NETS, FEATURES))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         net = _net(recipe, shape, classes)
-    perturber = Perturber(net, recipe.threat_model, shape, classes, recipe.latent, recipe.kind, recipe.target)
+    reads = Reads(recipe.layer, recipe.layer_shape, recipe.layer_of) if recipe.network == FEATURES else None
+    perturber = Perturber(net, recipe.threat_model, shape, classes, recipe.latent, recipe.kind, recipe.target, reads)
     if recipe.gan_weight == 0:
         return perturber, None
     square = len(shape) == 3 and shape[1] == shape[2] and shape[1] % 4 == 0
@@ -115,9 +121,27 @@ def _net(recipe: Perturbing, shape: tuple[int, ...], classes: int) -> nn.Module:
         return Constant(shape, classes if recipe.kind == "per_class" else 1)
     if recipe.network == "residual" and len(shape) != 3:
         raise InputError(f"The network residual is for images [C, H, W], and the inputs are {list(shape)}: take mlp.")
-    width, depth = SIZES[recipe.network]
+    width, depth = SIZES[recipe.network if recipe.network in SIZES else "residual" if len(shape) == 3 else "mlp"]
     sizes = (recipe.width or width, recipe.depth or depth)
+    if recipe.network == FEATURES:
+        return from_features(recipe.layer_shape, shape, classes, recipe.latent, *sizes)
     return NETS[recipe.network](shape, classes, recipe.latent, *sizes)
+
+
+def _reading(recipe: Perturbing, victim: nn.Module, x: Tensor) -> Perturbing:
+    """With what the network reads, where that is a layer. Raises InputError where the victim has none such."""
+    if recipe.network != FEATURES:
+        return recipe
+    with torch.no_grad():
+        given = heard(victim, recipe.layer, lambda: victim(x))[1]
+    if given.ndim < 2 or len(given) != len(x) or not given.is_floating_point():
+        raise InputError(f"The layer {recipe.layer!r} gives {list(given.shape)} for one input; [1, ...] is needed.")
+    return replace(recipe, layer_shape=tuple(given.shape[1:]), layer_of=state_hash(victim))
+
+
+def _watching(players: tuple[Perturber, nn.Module | None], victim: nn.Module) -> tuple[Perturber, nn.Module | None]:
+    perturber, critic = players
+    return (perturber if perturber.reads is None else perturber.watches(victim)), critic
 
 
 @dataclass(frozen=True)
@@ -148,11 +172,13 @@ def success(
     threat: ThreatModel | None = None,
     *,
     seed: int = 0,
+    source: nn.Module | None = None,
 ) -> Success:
     """What `attacks.run` sees of the attack on held-out rows x [N, ...] with their true labels [N].
 
     threat: None for the perturber's own. A perturber that is told its target is given another class than the label, one
-    a row, each as often.
+    a row, each as often. source: where it reads a layer of another model than the victim, that model, from which it is
+    carried over; passes through it are not the victim's.
     """
     perturber = attack.perturber
     threat = perturber.threat if threat is None else threat
@@ -163,7 +189,8 @@ def success(
     if not len(x):
         return Success(right[:0], labels)
     goal = goal_of(perturber.target, perturber.classes, labels, ids)
-    found = attacks.run(attack, victim, x, goal, threat, seed=seed, ids=ids, batch_size=AT_ONCE)
+    shown = attack if source is None else Transferred(attack, source)
+    found = attacks.run(shown, victim, x, goal, threat, seed=seed, ids=ids, batch_size=AT_ONCE)
     return Success(found.fooled, labels)
 
 
@@ -212,7 +239,10 @@ class _Judge:
             told["success_8bit"] = success(attack, self.victim, shown, labels, threat).share
         if last:
             told |= {f"success_class_{k}": share for k, share in found.by_class().items()}
-            across = {name: success(attack, other, x, labels).share for name, other in self.others.items()}
+            source = None if attack.perturber.reads is None else self.victim
+            across = {
+                name: success(attack, other, x, labels, source=source).share for name, other in self.others.items()
+            }
             told |= {f"transfer_{name}": share for name, share in across.items()}
             if across:
                 told["transfer"] = sum(across.values()) / len(across)
@@ -221,13 +251,13 @@ class _Judge:
 
 @torch.no_grad()
 def speed(perturber: Perturber) -> float:
-    """Examples a second of the perturber's own pass, on this machine: the best of some."""
+    """Examples a second of the perturber's own pass, and of the victim's where it reads that: the best of some."""
     x = torch.full((TIMED, *perturber.shape), 0.5, device=next(perturber.parameters()).device)
     threat, labels = perturber.threat.around(x), torch.zeros(TIMED, dtype=torch.int64, device=x.device)
     z, best = x.new_zeros(TIMED, perturber.latent), 0.0
     for _ in range(TURNS):
         start = time.perf_counter()
-        perturber.within(threat, labels, z).sum().item()  # waits for the device
+        perturber.within(threat, labels, z, perturber.looked_up(x)).sum().item()  # waits for the device
         best = max(best, TIMED / (time.perf_counter() - start))
     return best
 

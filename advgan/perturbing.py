@@ -9,6 +9,7 @@ from attacks.threat import ThreatModel
 
 from .bounding import check_threat
 from .fooling import LOSSES
+from .networks.perturber import FEATURES
 from .recipe import Recipe
 from .schedules import Schedule
 
@@ -37,13 +38,15 @@ class Perturbing(Recipe):
     target: int | Literal["any"] | None = None  # a class to reach; "any": whichever it is told, drawn anew each time
     loss: str = "margin"  # as `fooling.LOSSES` knows it
     confidence: float = 20.0  # of the margin: rows that are just fooled must go on teaching the others
-    layer: str = ""  # of the victim, for losses on features
+    layer: str = ""  # of the victim, for losses on features and for the network that reads them
+    layer_shape: tuple[int, ...] = ()  # of what the layer that is read gives, for one input; training finds it out
+    layer_of: str = ""  # sha256 of the model whose layer is read; likewise
     hinge_weight: float = 1.0
     hinge: float | None = None  # L2 norm that is free; None: half of what the threat allows
     labels: Literal["predicted", "true"] = "predicted"  # what to get away from: the victim's own answer, or the data's
     victim: str = ""  # which, for people
 
-    network: str = "residual"  # or mlp: see `networks.perturber.NETS`
+    network: str = "residual"  # or mlp: see `networks.perturber`; "features" reads the layer (AdvGAN++)
     latent: int = 8
     conditional: bool = True  # each input comes with the label to get away from
     objective: str = "least_squares_zero_one"
@@ -64,6 +67,12 @@ class Perturbing(Recipe):
             raise unknown("loss", self.loss, LOSSES)
         if self.labels not in ("predicted", "true"):
             raise InputError(f"labels={self.labels!r}: predicted (by the victim) or true.")
+        if self.network == FEATURES and not self.layer:
+            raise InputError(
+                "The network features reads a layer of the victim: name it (layer, on the command line --layer)."
+            )
+        if self.network == FEATURES and self.kind != "image":
+            raise InputError(f"A {self.kind} perturbation reads nothing of its input: network='features' has no part.")
         if self.target is not None and self.loss.startswith("feature"):
             raise InputError(f"The loss {self.loss} drives features apart, towards no class: leave out the target.")
         if self.target == "any" and self.kind == "universal":
@@ -90,4 +99,4 @@ class Perturbing(Recipe):
         return min(eps, self.high - self.low) * (math.sqrt(count) if norm == "linf" else 1.0) / 2
 
     def as_config(self) -> dict[str, Any]:
-        return {"what": self.what} | super().as_config()
+        return {"what": self.what} | super().as_config() | {"layer_shape": list(self.layer_shape)}

@@ -68,4 +68,6 @@ class Recipe:
 
 
 def _read(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
     return Schedule(**value) if isinstance(value, Mapping) else value

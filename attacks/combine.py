@@ -219,6 +219,10 @@ class _InItsType(nn.Module):
         super().__init__()
         self.model, self.dtype = model, dtype
 
+    def get_submodule(self, target: str) -> nn.Module:
+        """Layers go by the names that they have in the model."""
+        return self.model.get_submodule(target)
+
     def forward(self, x: Tensor) -> Tensor:
         logits = self.model(x.to(self.dtype))
         return logits.to(x.dtype) if isinstance(logits, Tensor) else logits

@@ -15,6 +15,7 @@ from . import kernels
 from .errors import InputError
 from .losses import Climb, Loss
 from .passes.forms import Form
+from .passes.layers import heard
 from .passes.recorded import Replayed
 from .passes.searched import Searched
 from .passes.tape import Forward, Plain, Tape, forward_of
@@ -22,7 +23,7 @@ from .threat import Goal
 
 
 class Access(IntEnum):
-    """What one query reveals. Each level includes the ones below it."""
+    """What one query reveals. Each level includes the ones below it; who is shown gradients may look inside, too."""
 
     DECISION = 0
     SCORES = 1
@@ -36,12 +37,14 @@ class Query(NamedTuple):
     """Candidates to show the model: x is [b, ...], or [q, b, ...] with many=True (q tries per row).
 
     loss: what to climb, for access SCORES (its value) and GRADIENT (its value and gradient).
+    layer: whose output is asked for, instead of a gradient.
     """
 
     x: Tensor
     access: Access
     loss: Loss | None = None
     many: bool = False
+    layer: str | None = None
 
     def keep(self, rows: Tensor) -> "Query":
         return self._replace(x=self.x[:, rows] if self.many else self.x[rows])
@@ -59,6 +62,11 @@ def gradient(x: Tensor, loss: Loss, many: bool = False) -> Query:
     return Query(x, Access.GRADIENT, loss, many)
 
 
+def features(x: Tensor, layer: str) -> Query:
+    """What the layer, as `named_modules` gives it, makes of x [b, ...]: a pass like any other, and counted."""
+    return Query(x, Access.GRADIENT, layer=layer)
+
+
 class Spent(Exception):  # noqa: N818  # no error: a budget that is used up
     """The gradients that a row may take are used up. The loop catches it; an attack never does."""
 
@@ -73,9 +81,11 @@ class Answer:
         climb: Climb | None = None,
         passed: Tape | Replayed | None = None,
         tries: int | None = None,
+        features: Tensor | None = None,
     ):
         self.fooled = fooled  # [b] bool: the goal is reached
         self.logits = logits  # [b, K], detached; None for a decision
+        self.features = features  # [b, ...], detached, of the layer that the query named
         self.backwards = 0  # gradients taken so far
         self.allowed = math.inf  # gradients that may be taken
         self.pulled: tuple[Tensor, Tensor] | None = None  # the first gradient taken and its slope, of single tries
@@ -167,6 +177,8 @@ class Victim:
 
     def answer(self, query: Query, goal: Goal, aim: Goal) -> Answer:
         self.check(query.access)
+        if query.layer is not None:
+            return self._from_inside(query.x, query.layer, goal)
         tries = len(query.x) if query.many else None
         x, same = query.x, aim is goal
         if tries is not None:
@@ -179,6 +191,12 @@ class Victim:
             fooled, logits = (values.unflatten(0, (tries, -1)) for values in (fooled, logits))
         shown = None if query.access is Access.DECISION else logits
         return Answer(fooled, shown, climb, passed if query.access is Access.GRADIENT else None, tries)  # type: ignore[arg-type]
+
+    def _from_inside(self, x: Tensor, layer: str, goal: Goal) -> Answer:
+        """By the model itself, in whichever form it is searched."""
+        logits, features = heard(self.model, layer, lambda: self.logits(x))
+        # A wrapper may have shown the model more rows than it was given.
+        return Answer(judged(logits, goal), logits, features=features.detach()[: len(x)])
 
     @cached_property
     def searched(self) -> Searched:

@@ -237,9 +237,14 @@ class _Run:
             "models": {name: self._model_told(name, one) for name, one in each.items()},
             "noise": {name: one.noise for name, one in each.items()},
             "preflight": {name: one.told.get("findings", []) for name, one in each.items()},
-            "doubts": [doubt for name, one in each.items() for doubt in one.doubts(self.left_out.get(name))],
+            "doubts": [doubt for name, one in each.items() for doubt in self._doubts_about(name, one)],
         }
         return writer.finish(about, seconds=self.before + time.perf_counter() - began)
+
+    def _doubts_about(self, name: str, one: "_Assembled") -> list[dict[str, Any]]:
+        own, hash_ = one.plan.attacks.values(), self.job.hashes[name]
+        strange = (attack.stranger(hash_) for attack in own if isinstance(attack, FromRun))
+        return one.doubts([text for text in (self.left_out.get(name), *strange) if text])
 
     def _model_told(self, name: str, one: "_Assembled") -> dict[str, Any]:
         """What audit.json says of a model itself."""
@@ -302,10 +307,10 @@ class _Assembled:
             if norm not in self.told.get("uncurved", {})
         }
 
-    def doubts(self, left_out: str | None) -> list[dict[str, Any]]:
-        """What only the whole run can tell, and what was found before it."""
+    def doubts(self, notes: list[str]) -> list[dict[str, Any]]:
+        """What only the whole run can tell, and what was found or noted before it."""
         told = self.told
-        found = [(None, "note", left_out)] if left_out else []
+        found: list[tuple[str | None, str, str]] = [(None, "note", text) for text in notes]
         for finding in told.get("findings", []):
             if finding["severity"] != "note" and finding["code"] not in TOLD_BY_ROWS:
                 found.append((None, finding["severity"], f"{finding['text']} {finding['remedy']}"))

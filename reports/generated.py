@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advgan.perturb import Generated, load_perturber
+from advgan.perturber import Reads
 from advgan.run import GENERATOR
 from attacks.card import Card
 from attacks.errors import InputError, unknown
 from attacks.loop import Search
+from attacks.passes.layers import layer_named
 from attacks.rows import Rows
 from reports import words
 from reports.provenance import row_digests
@@ -33,6 +35,7 @@ class FromRun:
     trained_for: str  # a threat
     kind: str
     target: int | str | None
+    reads: Reads | None
     attack: Generated = field(repr=False)
 
     @classmethod
@@ -42,7 +45,8 @@ class FromRun:
         digest = hashlib.sha256((Path(run) / GENERATOR).read_bytes()).hexdigest()
         threat = perturber.threat
         told = f"{threat.norm.name}:{float(threat.eps):g}"
-        return cls(run, digest, told, perturber.kind, perturber.target, Generated(perturber, tries))
+        attack = Generated(perturber, tries)
+        return cls(run, digest, told, perturber.kind, perturber.target, perturber.reads, attack)
 
     @property
     def card(self) -> Card:
@@ -52,10 +56,12 @@ class FromRun:
         self.attack.perturber.to(rows.x.device)
         yield from self.attack.search(rows)
 
-    def check(self, shape: tuple[int, ...], classes: int) -> None:
-        """Raises InputError where it was trained for other inputs or for another number of classes."""
+    def check(self, shape: tuple[int, ...], classes: int, model: nn.Module) -> None:
+        """Raises InputError where it was trained for other inputs, classes, or a model with a layer that this lacks."""
         try:
             self.attack.perturber.check(shape, classes)
+            if self.reads is not None:
+                layer_named(model, self.reads.layer)
         except InputError as error:
             raise InputError(f"{NAME}:{self.run} cannot be used here. {error}") from error
 
@@ -73,6 +79,17 @@ class FromRun:
                 return archive["digest"]
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise InputError(f"{file} is not a whole npz file ({error or type(error).__name__}).") from error
+
+    def stranger(self, sha256: str) -> str:
+        """What is to be said where it reads a layer of a model other than this; empty where it is this one or none."""
+        if self.reads is None or self.reads.sha256 == sha256:
+            return ""
+        return (
+            f"{NAME}:{self.run} reads the layer {self.reads.layer} of the model with the sha256 "
+            f"{self.reads.sha256[:16]}, and this one has {sha256[:16]}: what it reads here means something else, and "
+            "that it breaks little says nothing. Train one against this model, or carry it over: from Python, "
+            "attacks.Transferred."
+        )
 
     def misfit(self, threat: str) -> str:
         """What is to be said of it under a threat that it was not trained for; empty where it was."""

@@ -7,9 +7,12 @@ from importlib import metadata
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from advgan.checkpoint import state_hash
 from reports.sources.dataset import Batch
+
+__all__ = ["DataHash", "example_digests", "own_version", "row_digests", "state_hash", "versions"]
 
 
 class DataHash:
@@ -42,18 +45,6 @@ def example_digests(batch: Batch) -> list[bytes]:
     """32 bytes for each example."""
     x, labels = batch.x.numpy(), batch.labels.numpy()
     return [hashlib.sha256(row.tobytes() + label.tobytes()).digest() for row, label in zip(x, labels, strict=True)]
-
-
-def state_hash(model: nn.Module) -> str:
-    """sha256 over the state dict: each entry's name, type, shape and bytes."""
-    hashed = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if not isinstance(value, Tensor):
-            hashed.update(f"{name} {value!r}\n".encode())
-            continue
-        hashed.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        hashed.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return hashed.hexdigest()
 
 
 def versions() -> dict[str, str]:

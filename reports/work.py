@@ -49,6 +49,10 @@ class Steady(nn.Module):
         super().__init__()
         self.model = model
 
+    def get_submodule(self, target: str) -> nn.Module:
+        """Layers go by the names that they have in the model."""
+        return self.model.get_submodule(target)
+
     def forward(self, x: Tensor) -> Any:
         if not 0 < len(x) < FEWEST:
             return self.model(x)
@@ -132,7 +136,7 @@ class _OnBatch:
         self.clean = self._clean()
         batch, generated = self.batch, self._generated()
         for attack in generated.values():
-            attack.check(tuple(batch.x.shape[1:]), self.classes)
+            attack.check(tuple(batch.x.shape[1:]), self.classes, self.auditor.model)
         for text, threat in self.plan.threats.items():
             shown, standing = Smallest(batch), self.clean.prediction == batch.labels
             for name, attack in self.plan.attacks.items():

@@ -95,7 +95,13 @@ def perturber(
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option("--layer", metavar="NAME", rich_help_panel=HOW, help="The model's, for losses on features."),
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            rich_help_panel=HOW,
+            help="The model's, by the name of its module, for losses on features and for --network features. A wrong "
+            "name is answered with those that there are.",
+        ),
     ] = None,
     gan_weight: Annotated[
         float | None,
@@ -136,7 +142,11 @@ def perturber(
     network: Annotated[
         str | None,
         typer.Option(
-            "--network", metavar="KIND", rich_help_panel=HOW, help="residual (of images) or mlp. Without it: what fits."
+            "--network",
+            metavar="KIND",
+            rich_help_panel=HOW,
+            help="residual (of images) or mlp; features reads --layer of the model instead of the input (AdvGAN++). "
+            "Without it: what fits.",
         ),
     ] = None,
     width: options.Width = None,

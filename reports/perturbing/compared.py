@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import attacks
-from advgan.perturb import goal_of, predictions
+from advgan.perturb import Generated, goal_of, predictions
 from attacks import Attack, Goal, Result, ThreatModel, Transferred, noise
 from reports.sources.dataset import Batch
 
@@ -110,15 +110,17 @@ def by_class(held: Held, found: Result, names: list[str]) -> list[dict[str, Any]
     return told
 
 
-def transfer(own: Attack, models: Mapping[str, Held], aim: Aim) -> dict[str, Any]:
+def transfer(own: Generated, models: Mapping[str, Held], aim: Aim) -> dict[str, Any]:
     """What was made against the first model, shown to each of them: the generator's, that of PGD, and noise.
 
-    {"models": [name], "rows": [{"name", "fooled": [..], "of": [..]}]}; of each model's own examples that count.
+    {"models": [name], "rows": [{"name", "fooled": [..], "of": [..]}]}; of each model's own examples that count. A
+    generator that reads a layer reads that of the first model.
     """
     victim = next(iter(models))
+    there = Transferred(own, models[victim].model) if own.perturber.reads else own
     random = attacks.CATALOG["gaussian_noise"](tries=1)
     attempts = {
-        "generator": lambda name: own,
+        "generator": lambda name: own if name == victim else there,
         "pgd": lambda name: pgd() if name == victim else Transferred(pgd(), models[victim].model),
         "noise": lambda name: random,
     }

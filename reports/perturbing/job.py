@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from advgan.checkpoint import write
-from advgan.fooling import LOSSES, Features
+from advgan.networks.perturber import FEATURES
 from advgan.perturb import Perturber, train_perturber
 from advgan.samples import Samples
+from attacks.passes.layers import heard
 from reports.generated import TRAINED_ON
 from reports.perturbing import page
 from reports.perturbing.asked import Asked
@@ -65,11 +66,11 @@ class Perturbing:
         saved.write_pictures(self.folder, arrays)
 
     def _check_layer(self) -> None:
-        """InputError where the loss is on a layer that a model lacks; before anything is written."""
-        loss = LOSSES[self.recipe.loss](self.recipe.confidence, self.recipe.layer)
-        if isinstance(loss, Features):
-            for model in self.victims.fooled.values():
-                loss.of(model, self.parts.training.x[:2].to(self.device))
+        """InputError where a layer is used that a model lacks; before anything is written."""
+        models = list(self.victims.fooled.values())
+        used = models if self.recipe.loss.startswith("feature") else models[: self.recipe.network == FEATURES]
+        for model in used:
+            heard(model, self.recipe.layer, lambda model=model: model(self.parts.training.x[:2].to(self.device)))
 
     def about(self) -> dict[str, Any]:
         self._note_examples()

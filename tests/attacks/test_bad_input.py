@@ -1,11 +1,13 @@
 """What does bad input get? An InputError that says what was asked, what is there and what to do."""
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from trained import GENERATED, against
 
 import attacks
 from attacks import Access, AccessError, Goal, InputError, ThreatModel, Victim
@@ -16,7 +18,17 @@ from attacks.norms import NORMS
 
 CHEAP = ("fgsm", "square", "uniform_noise")  # one that sees gradients, one scores, one decisions
 
-seen_so_far = pytest.mark.parametrize("attack", CHEAP)
+seen_so_far = pytest.mark.parametrize("attack", [*CHEAP, *GENERATED], indirect=True)
+
+
+@pytest.fixture
+def attack(request):
+    return trained(request.param) if request.param in GENERATED else request.param
+
+
+@cache
+def trained(name):
+    return against(classifier(), (3, 4, 4), 5, features="features" in name, threat="linf:0.1", steps=20)
 
 
 def classifier(classes=5, dtype=torch.float32):

@@ -6,17 +6,27 @@ from linear import Linear
 from short import SHORT
 from test_every_attack import ElementwiseNet
 from torch import nn
+from trained import EVERY, GENERATED, against
 
 import attacks
 from attacks import CATALOG, InputError, ThreatModel, card_of, models
 from attacks.norms import NORMS
 
-ALL = pytest.mark.parametrize("name", CATALOG)
+ALL = pytest.mark.parametrize("name", EVERY)
 EPS = {"linf": 0.1, "l2": 0.8, "l1": 6.0, "l0": 10.0}
 
 
 def short(name):
-    return CATALOG[name](**SHORT.get(name, {}))
+    return EVERY[name](**SHORT.get(name, {}))
+
+
+def made(name, model, shape=(3, 8, 8), classes=5):
+    """With the model, which is of float32, for its surrogate; or trained against it."""
+    if name == "transferred":
+        return attacks.Transferred(attacks.mi_fgsm(), model)
+    if name in GENERATED:
+        return against(model, shape, classes, features="features" in name, threat="linf:0.1", steps=20)
+    return short(name)
 
 
 def threat(name, **options):
@@ -40,9 +50,7 @@ def true(result, model, labels):
 def test_two_three_eight_or_a_thousand_classes(name, classes):
     model, x = ElementwiseNet(192, classes), inputs((3, 8, 8))
     labels = model(x).argmax(1)
-    attack = short(name)
-    if name == "transferred":
-        attack = attacks.Transferred(attacks.mi_fgsm(), model)
+    attack = made(name, model, classes=classes)
     assert true(attacks.run(attack, model, x, labels, threat(name)), model, labels)
 
 
@@ -52,7 +60,7 @@ def test_inputs_of_one_to_four_dimensions(name, shape):
     features = int(torch.tensor(shape).prod())
     model, x = ElementwiseNet(features, 5), inputs(shape)
     labels = model(x).argmax(1)
-    attack = attacks.Transferred(attacks.mi_fgsm(), model) if name == "transferred" else short(name)
+    attack = made(name, model, shape)
     if card_of(attack).images and len(shape) != 3:
         with pytest.raises(InputError, match="images"):
             attacks.run(attack, model, x, labels, threat(name))
@@ -70,7 +78,7 @@ def test_one_logit_for_two_classes(name):
 
     model, x = models.Binary(OneLogit()), inputs((3, 8, 8))
     labels = model(x).argmax(1)
-    attack = attacks.Transferred(attacks.mi_fgsm(), model) if name == "transferred" else short(name)
+    attack = made(name, model, classes=2)
     assert true(attacks.run(attack, model, x, labels, threat(name)), model, labels)
 
 
@@ -83,7 +91,7 @@ def test_bounds_per_feature_and_per_row(name):
     x = inputs(shape) * scale
     low, high = torch.maximum(torch.zeros(()), x - 0.2 * scale), torch.minimum(scale, x + 0.2 * scale)
     labels = model(x).argmax(1)
-    attack = attacks.Transferred(attacks.mi_fgsm(), model) if name == "transferred" else short(name)
+    attack = made(name, model, classes=4)
     for bounds in ((torch.zeros(shape), scale), (low, high)):
         result = attacks.run(attack, model, x, labels, threat(name, bounds=bounds))
         assert ((result.x_adv >= bounds[0]) & (result.x_adv <= bounds[1])).all()
@@ -129,7 +137,7 @@ def test_a_box_without_a_ball_is_a_verification_instance(name, norm):
 def test_a_model_of_half_precision_takes_inputs_of_float32(name, dtype):
     model, x = ElementwiseNet(192, 5, dtype), inputs((3, 8, 8))
     labels = model(x.to(dtype)).argmax(1)
-    attack = attacks.Transferred(attacks.mi_fgsm(), model) if name == "transferred" else short(name)
+    attack = made(name, ElementwiseNet(192, 5))
     result = attacks.run(attack, model, x, labels, threat(name))
     assert result.x_adv.dtype == torch.float32
     assert (model(result.x_adv.to(dtype)).argmax(1) != labels)[result.fooled].all()
@@ -139,7 +147,7 @@ def test_a_model_of_half_precision_takes_inputs_of_float32(name, dtype):
 def test_float64_stays_float64(name):
     model, x = ElementwiseNet(192, 5, torch.float64), inputs((3, 8, 8), dtype=torch.float64)
     labels = model(x).argmax(1)
-    attack = attacks.Transferred(attacks.mi_fgsm(), model) if name == "transferred" else short(name)
+    attack = made(name, ElementwiseNet(192, 5))
     result = attacks.run(attack, model, x, labels, threat(name))
     assert result.x_adv.dtype == torch.float64
     assert true(result, model, labels)
@@ -152,7 +160,7 @@ def test_a_numpy_callable_is_attacked_through_what_it_reveals(name):
     labels = net(x).argmax(1)
     scores = models.FromCallable(lambda a: net(torch.from_numpy(a)).detach().numpy())
     labels_only = models.FromCallable(lambda a: net(torch.from_numpy(a)).argmax(1).numpy(), decisions=True, classes=5)
-    attack = attacks.Transferred(attacks.mi_fgsm(), net) if name == "transferred" else short(name)
+    attack = made(name, net)
     for box, access in ((scores, attacks.Access.SCORES), (labels_only, attacks.Access.DECISION)):
         victim = attacks.Victim(box, access)
         if card_of(attack).access > access:

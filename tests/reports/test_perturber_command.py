@@ -47,6 +47,7 @@ def other():
 def stopping(): return make(stop_at=4)
 def ten(): return make(10)
 def two(): return make(2)
+def bare(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 def wide(): return nn.Linear(5, 3)
 def numb():
     net = make()
@@ -82,6 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "run": ["perturber", *ASKED, "--transfer", "net.py:other"],
         "to2": ["perturber", *ASKED, "--target", "2"],
         "one": ["perturber", *ASKED, "--universal", "--gan-weight", "0"],
+        "plus": ["perturber", *ASKED, "--network", "features", "--layer", "last", "--transfer", "net.py:other"],
         "gan": ["gan", "--data", "ok.npz", "--network", "mlp", "--width", "8", "--batch", "8", "--steps", "2"],
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +97,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(here: Advgan, made: Path) -> Advgan:
-    for name in ("run", "to2", "one", "gan"):
+    for name in ("run", "to2", "one", "plus", "gan"):
         shutil.copytree(made / name, name)
     return here
 
@@ -135,17 +137,18 @@ def test_success_counts_held_out_examples_that_are_right_and_of_another_class_th
 
 
 def test_what_the_page_counts_is_what_training_measured(trained: Advgan):
-    for name in ("run", "to2", "one"):
+    for name in ("run", "to2", "one", "plus"):
         row = about(name)["results"]["compared"][0]
         assert row["fooled"] / row["of"] == pytest.approx(run_json(name)["measures"]["success"])
 
 
 def test_transfer_is_of_each_models_own_right_examples(trained: Advgan):
-    found = about("run")["results"]["transfer"]
-    assert found["models"] == ["make", "other"]
-    own = found["rows"][0]
-    assert own["fooled"][1] / own["of"][1] == pytest.approx(run_json("run")["measures"]["transfer"])
-    assert own["of"][1] < 12  # the labels are not the other's
+    for name in ("run", "plus"):
+        found = about(name)["results"]["transfer"]
+        assert found["models"] == ["make", "other"]
+        own = found["rows"][0]
+        assert own["fooled"][1] / own["of"][1] == pytest.approx(run_json(name)["measures"]["transfer"])
+        assert own["of"][1] < 12  # the labels are not the other's
 
 
 def test_the_command_on_the_page_makes_the_same_perturber_again(trained: Advgan):
@@ -209,6 +212,8 @@ def test_show_prints_the_table_of_a_perturber(trained: Advgan):
         (["--gan-weight", "-1"], "gan_weight"),
         (["--loss", "feature_cosine", "--layer", "gone"], "no layer 'gone'"),
         (["--network", "vit"], "vit"),
+        (["--network", "features"], "name it"),
+        (["--network", "features", "--layer", "lost"], "Did you mean 'last'"),
         (["--steps", "0"], "steps"),
         (["--every", "0"], "--every"),
         (["--model", "net.py:two"], "model"),
@@ -316,6 +321,22 @@ def test_a_generator_for_other_inputs_or_classes_is_refused(trained: Advgan):
     options = [word if word != "net.py:make" else "net.py:ten" for word in AUDIT]
     refused(trained("audit", *options, "-a", "generated:run"), "trained for 3 classes")
     refused(trained("audit", "-t", "linf:0.3", "-a", "generated:run", "-m", "digits:standard"), "classes")
+
+
+def test_one_that_reads_a_layer_is_counted_its_look_and_told_of_where_the_model_is_another(
+    trained: Advgan,
+):
+    for model, strange in (("make", 0), ("other", 1)):
+        options = [word if word != "net.py:make" else f"net.py:{model}" for word in AUDIT]
+        assert trained("audit", *options, "--overwrite", "-a", "generated:plus").status == 0
+        done = Audit.load("audit")
+        assert sum("reads the layer last" in each["text"] for each in done.about["doubts"]) == strange
+        told = done.about["configuration"]["attacks"]["generated:plus"]["reads"]
+        assert (told["layer"], told["shape"], len(told["sha256"])) == ("last", [3], 64)
+        rows = done.rows
+        assert set(rows["queries"][rows["correct"]]) == {3}
+    options = ["--overwrite", *(word if word != "net.py:make" else "net.py:bare" for word in AUDIT)]
+    refused(trained("audit", *options, "-a", "generated:plus"), "There is no layer 'last'. Known: 0, 1")
 
 
 def test_it_runs_in_cascades_and_against_a_victim_that_reveals_decisions_alone(trained: Advgan):
