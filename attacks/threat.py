@@ -6,8 +6,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from . import kernels
 from .errors import InputError, unknown
-from .norms import NORMS, TINY, Linf, Norm
+from .norms import L2, NORMS, TINY, Linf, Norm
 
 Bound = float | Tensor
 
@@ -166,9 +167,34 @@ class ThreatSet:
             flat = flat * self.mask
         x, low, high = self.x.flatten(1), self.low, self.high
         if self.unit is not None:
-            moved = x_adv.flatten(1) + flat.sign() * self.unit * length[:, None]
-            return moved.clamp(low, high).view_as(self.x)
+            return kernels.step_linf(x_adv.flatten(1), flat, length, low, high, self.unit).view_as(self.x)
         moved = self.norm.step(x, x_adv.flatten(1), flat, length, self.radius, low, high, progress)
+        return moved.view_as(self.x)
+
+    def ascend(
+        self,
+        x_adv: Tensor,
+        before: Tensor,
+        direction: Tensor,
+        length: Tensor,
+        inertia: float,
+        better: Tensor,
+        best: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """In L-inf and L2, `step`, of which a share `inertia` gives way to the last move, from `before` to x_adv.
+
+        better, best: in place, x_adv and the direction become the best in the rows [b] bool that are better. The best
+            are contiguous, and nobody else's.
+        """
+        flat = direction.flatten(1)
+        if self.mask is not None:
+            flat = flat * self.mask
+        points, grads = (each.view(len(each), -1) for each in best)
+        state = (x_adv.flatten(1), before.flatten(1), flat, better, points, grads, length)
+        if isinstance(self.norm, Linf):
+            return kernels.ascend_linf(*state, self.low, self.high, self.unit, inertia).view_as(self.x)
+        assert isinstance(self.norm, L2)
+        moved = kernels.ascend_l2(self.x.flatten(1), *state, self.radius, self.low, self.high, inertia)
         return moved.view_as(self.x)
 
     def project(self, z: Tensor, radius: Tensor | None = None) -> Tensor:

@@ -57,23 +57,25 @@ class APGD:
             answer = yield gradient(rows.x_adv, loss)
             if step == self.steps:
                 return
-            rows.rises = rows.rises + (answer.loss > rows.last_loss) * (step > 0)
+            if step:
+                rows.rises = rows.rises + (answer.loss > rows.last_loss)
             rows.last_loss = answer.loss
-            _remember_best(rows, answer)
+            better = _look_at(rows, answer)
             if step in checks:
-                self._check(rows, stretch=checks[step])
-            self._step(rows, inertia=self.inertia if step else 0.0)
+                self._check(rows, better, stretch=checks[step])
+            self._step(rows, better, inertia=self.inertia if step else 0.0)
 
-    def _step(self, rows: Rows, inertia: float) -> None:
-        ahead = rows.threat.step(rows.x_adv, rows.grad, rows.length)
-        mixed = rows.x_adv + (ahead - rows.x_adv) * (1 - inertia) + (rows.x_adv - rows.before) * inertia
-        rows.before, rows.x_adv = rows.x_adv, rows.threat.project(mixed)
+    def _step(self, rows: Rows, better: Tensor, inertia: float) -> None:
+        """Step, inertia and projection, and on the way, where it is better [b], the point becomes the best."""
+        best = (rows.best, rows.best_grad)
+        ahead = rows.threat.ascend(rows.x_adv, rows.before, rows.grad, rows.length, inertia, better, best)
+        rows.before, rows.x_adv = rows.x_adv, ahead
 
-    def _check(self, rows: Rows, stretch: int) -> None:
+    def _check(self, rows: Rows, better: Tensor, stretch: int) -> None:
         no_gain = ~rows.just_halved & (rows.best_at_check >= rows.best_loss)
         stalled = (rows.rises <= self.rho * stretch) | no_gain
         rows.length = torch.where(stalled, rows.length / 2, rows.length)
-        _back_to_best(rows, stalled)
+        _back_to_best(rows, stalled & ~better)  # a row that is better stands at its best
         rows.just_halved, rows.best_at_check = stalled, rows.best_loss
         rows.rises = torch.zeros_like(rows.rises)
 
@@ -105,7 +107,9 @@ class APGD:
         every = max(1, int(0.04 * self.steps))
         for step in range(steps + 1):
             answer = yield gradient(rows.x_adv, loss)
-            _remember_best(rows, answer)
+            better = _look_at(rows, answer)
+            rows.best = _where(better, rows.x_adv, rows.best)
+            rows.best_grad = _where(better, rows.grad, rows.best_grad)
             if step == steps:
                 return
             if step and step % every == 0:
@@ -126,18 +130,18 @@ class APGD:
 
 
 def _forget_best(rows: Rows) -> None:
-    rows.best = rows.x_adv
-    rows.best_grad = rows.grad = torch.zeros_like(rows.x)
+    rows.best = rows.x_adv.clone(memory_format=torch.contiguous_format)
+    rows.best_grad = torch.zeros_like(rows.best)
     rows.best_loss = rows.last_loss = rows.best_at_check = torch.full_like(rows.threat.radius, -torch.inf)
 
 
-def _remember_best(rows: Rows, answer: Answer) -> None:
+def _look_at(rows: Rows, answer: Answer) -> Tensor:
+    """[b] bool: the loss is higher than ever before."""
     loss = answer.loss.to(rows.best_loss.dtype)
     better = loss > rows.best_loss
     rows.grad = answer.grad()
-    rows.best = _where(better, rows.x_adv, rows.best)
-    rows.best_grad = _where(better, rows.grad, rows.best_grad)
     rows.best_loss = torch.where(better, loss, rows.best_loss)
+    return better
 
 
 def _back_to_best(rows: Rows, back: Tensor) -> None:

@@ -30,8 +30,9 @@ def _in_blocks(step: Callable[..., Tensor], *rows: Tensor, **options: float) -> 
     return torch.cat([step(*some, **options) for some in zip(*(each.split(count) for each in rows), strict=True)])
 
 
-def step_linf(x_adv, direction, length, low, high):
-    return _in_blocks(_on(x_adv).step_linf, x_adv, direction, length, low, high)
+def step_linf(x_adv, direction, length, low, high, unit=None):
+    units = () if unit is None else (unit,)
+    return _in_blocks(_on(x_adv).step_linf, x_adv, direction, length, low, high, *units)
 
 
 def step_l2(x, x_adv, direction, length, radius, low, high):
@@ -40,6 +41,16 @@ def step_l2(x, x_adv, direction, length, radius, low, high):
 
 def shrink_l2(x, z, radius, low, high, longest=1.0):
     return _in_blocks(_on(x).shrink_l2, x, z, radius, low, high, longest=longest)
+
+
+def ascend_linf(x_adv, before, grad, better, best, best_grad, length, low, high, unit=None, inertia=0.0):
+    rows = (x_adv, before, grad, better, best, best_grad, length, low, high, *(() if unit is None else (unit,)))
+    return _in_blocks(_on(x_adv).ascend_linf, *rows, inertia=inertia)
+
+
+def ascend_l2(x, x_adv, before, grad, better, best, best_grad, length, radius, low, high, inertia=0.0):
+    rows = (x, x_adv, before, grad, better, best, best_grad, length, radius, low, high)
+    return _in_blocks(_on(x).ascend_l2, *rows, inertia=inertia)
 
 
 def project_l1(x, z, radius, low, high):

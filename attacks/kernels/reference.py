@@ -24,10 +24,18 @@ def row_norm(flat: Tensor) -> Tensor:
     return torch.linalg.vector_norm(flat, dim=1)
 
 
-def step_linf(x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """x_adv + length [b] * sign(direction), clamped to [low, high] [b, d], which hold ball and bounds in one."""
+def step_linf(
+    x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor, unit: Tensor | None = None
+) -> Tensor:
+    """x_adv + length [b] * sign(direction), clamped to [low, high] [b, d], which hold ball and bounds in one.
+
+    unit: [b, d], what each coordinate moves for a length of 1, where not 1.
+    """
     length = length.clamp_max(torch.finfo(x_adv.dtype).max)  # inf * sign(0) would be NaN
-    ahead = direction.sign().mul_(length[:, None]).add_(x_adv)
+    ahead = direction.sign()
+    if unit is not None:
+        ahead.mul_(unit)
+    ahead.mul_(length[:, None]).add_(x_adv)
     return torch.clamp(ahead, low, high, out=ahead)
 
 
@@ -68,6 +76,59 @@ def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, l
         gained = ((radius - size) / free) * ((radius + size) / free)
         s = torch.where(short, (s * s + gained).sqrt_(), s).clamp_max_(longest)
     return near
+
+
+def ascend_linf(
+    x_adv: Tensor,
+    before: Tensor,
+    grad: Tensor,
+    better: Tensor,
+    best: Tensor,
+    best_grad: Tensor,
+    length: Tensor,
+    low: Tensor,
+    high: Tensor,
+    unit: Tensor | None = None,
+    inertia: float = 0.0,
+) -> Tensor:
+    """One step of APGD (arXiv 2003.01690): `step_linf`, of which `inertia` gives way to the last move, from `before`.
+
+    In place, x_adv and grad become best and best_grad (contiguous) in the rows that are better [b] bool.
+    """
+    _remember(better, x_adv, best)
+    _remember(better, grad, best_grad)
+    ahead = _with_inertia(step_linf(x_adv, grad, length, low, high, unit), x_adv, before, inertia)
+    return torch.clamp(ahead, low, high, out=ahead)
+
+
+def ascend_l2(
+    x: Tensor,
+    x_adv: Tensor,
+    before: Tensor,
+    grad: Tensor,
+    better: Tensor,
+    best: Tensor,
+    best_grad: Tensor,
+    length: Tensor,
+    radius: Tensor,
+    low: Tensor,
+    high: Tensor,
+    inertia: float = 0.0,
+) -> Tensor:
+    """What `ascend_linf` does, by `step_l2`, and back onto what the ball of radius [b] round x shares with the box."""
+    _remember(better, x_adv, best)
+    _remember(better, grad, best_grad)
+    ahead = step_l2(x, x_adv, grad, length, radius, low, high)
+    return shrink_l2(x, _with_inertia(ahead, x_adv, before, inertia), radius, low, high)
+
+
+def _remember(better: Tensor, this: Tensor, best: Tensor) -> None:
+    torch.where(better[:, None], this, best, out=best)
+
+
+def _with_inertia(ahead: Tensor, x_adv: Tensor, before: Tensor, inertia: float) -> Tensor:
+    """In ahead's place."""
+    return ahead.sub_(x_adv).mul_(1 - inertia).add_(x_adv).add_((x_adv - before).mul_(inertia))
 
 
 def project_l1(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor) -> Tensor:

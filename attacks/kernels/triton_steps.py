@@ -15,18 +15,44 @@ WORK = {torch.float32: tl.float32, torch.float64: tl.float64}
 WIDEST = 4096  # the most columns that a program of the L2 kernels holds at once
 
 
-def step_linf(x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor) -> Tensor:
+Best = tuple[Tensor, Tensor, Tensor]  # better [b] bool, best and best_grad [b, d], contiguous
+Inertia = tuple[Tensor, Tensor, float]  # the step ahead and the point before, [b, d]; the share of the last move
+
+
+def step_linf(
+    x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor, unit: Tensor | None = None
+) -> Tensor:
+    return linf(x_adv, direction, length, low, high, unit)
+
+
+def linf(
+    x_adv: Tensor,
+    direction: Tensor,
+    length: Tensor,
+    low: Tensor,
+    high: Tensor,
+    unit: Tensor | None,
+    before: Tensor | None = None,
+    inertia: float = 0.0,
+    best: Best | None = None,
+) -> Tensor:
+    """step_linf; with `before` it keeps up the last move, and with `best` it remembers where that is better."""
     rows, width = x_adv.shape
     work = _work(x_adv)
     block = min(COLUMNS, triton.next_power_of_2(width))
-    images = [tensor.contiguous() for tensor in (x_adv, direction, low, high)]
+    optional = [x_adv if tensor is None else tensor for tensor in (unit, before)]
+    images = [tensor.contiguous() for tensor in (x_adv, direction, low, high, *optional)]
     out = torch.empty_like(images[0])
     with torch.cuda.device_of(x_adv):
         _step_linf[(rows, triton.cdiv(width, block))](
             *images,
+            *(best or (length, x_adv, x_adv)),
             length.to(work).contiguous(),
             out,
             width,
+            UNIT=unit is not None,
+            INERTIA=None if before is None else inertia,
+            REMEMBERS=best is not None,
             LARGEST=torch.finfo(work).max,
             WORK=WORK[work],
             BLOCK=block,
@@ -38,14 +64,14 @@ def step_linf(x_adv: Tensor, direction: Tensor, length: Tensor, low: Tensor, hig
 def step_l2(
     x: Tensor, x_adv: Tensor, direction: Tensor, length: Tensor, radius: Tensor, low: Tensor, high: Tensor
 ) -> Tensor:
-    return _to_ball_and_box(x, x_adv, direction, length, radius, low, high, longest=1.0)
+    return to_ball_and_box(x, x_adv, direction, length, radius, low, high)
 
 
 def shrink_l2(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor, longest: float = 1.0) -> Tensor:
-    return _to_ball_and_box(x, z, None, radius, radius, low, high, longest)
+    return to_ball_and_box(x, z, None, radius, radius, low, high, longest)
 
 
-def _to_ball_and_box(
+def to_ball_and_box(
     x: Tensor,
     z: Tensor,
     direction: Tensor | None,
@@ -53,24 +79,34 @@ def _to_ball_and_box(
     radius: Tensor,
     low: Tensor,
     high: Tensor,
-    longest: float,
+    longest: float = 1.0,
+    best: Best | None = None,
+    mixed: Inertia | None = None,
 ) -> Tensor:
-    """shrink_l2 of z + length along direction, or of z itself where there is no direction."""
+    """shrink_l2 of z + length along direction, or of z itself where there is no direction.
+
+    best: where that is better, z and direction are remembered on the way.
+    mixed: what is shrunk is not z but the step ahead of it, with inertia.
+    """
     rows, width = x.shape
     work = _work(x)
     limits = torch.finfo(work)
     block = min(WIDEST, triton.next_power_of_2(width))
-    images = [tensor.contiguous() for tensor in (x, z, z if direction is None else direction, low, high)]
+    ahead, before, inertia = mixed or (z, z, None)
+    images = [tensor.contiguous() for tensor in (x, z, z if direction is None else direction, low, high, ahead, before)]
     lengths = [tensor.to(work).contiguous() for tensor in (length, radius)]
     out = torch.empty_like(images[0])
     with torch.cuda.device_of(x):
         _step_l2[(rows,)](
             *images,
+            *(best or (radius, z, z)),
             *lengths,
             out,
             width,
             ROUNDS=NEWTON_STEPS,
             STEPS=direction is not None,
+            INERTIA=inertia,
+            REMEMBERS=best is not None,
             MOST=longest * longest,
             LONGEST_STEP=limits.max**0.25,
             ENOUGH=1 - 8 * limits.eps,
@@ -102,8 +138,27 @@ def _clamp(value, low, high):
 
 
 @triton.jit
+def _image(pointer, at, inside, WORK: tl.constexpr):
+    return tl.load(pointer + at, mask=inside, other=0.0).to(WORK)
+
+
+@triton.jit
+def _remember(better, this, grad, best, best_grad, at, inside):
+    """A row's best point and gradient, where this is better."""
+    if better.to(tl.int32) != 0:
+        tl.store(best + at, tl.load(this + at, mask=inside), mask=inside)
+        tl.store(best_grad + at, tl.load(grad + at, mask=inside), mask=inside)
+
+
+@triton.jit
+def _with_inertia(here, ahead, before, INERTIA: tl.constexpr, WORK: tl.constexpr):
+    return (ahead - here) * _exactly(1 - INERTIA, WORK) + here + (here - before) * _exactly(INERTIA, WORK)
+
+
+@triton.jit
 def _step_linf(
-    x_adv, direction, low, high, length, out, width,
+    x_adv, direction, low, high, unit, before, better, best, best_grad, length, out, width,
+    UNIT: tl.constexpr, INERTIA: tl.constexpr, REMEMBERS: tl.constexpr,
     LARGEST: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
@@ -113,22 +168,34 @@ def _step_linf(
     reach = tl.minimum(tl.load(length + row).to(WORK), _exactly(LARGEST, WORK))
     way = tl.load(direction + at, mask=inside, other=0.0)
     sign = tl.where(way > 0, 1.0, tl.where(way < 0, -1.0, 0.0)).to(WORK)
-    moved = tl.load(x_adv + at, mask=inside, other=0.0).to(WORK) + sign * reach
-    lowest = tl.load(low + at, mask=inside, other=0.0).to(WORK)
-    highest = tl.load(high + at, mask=inside, other=0.0).to(WORK)
-    tl.store(out + at, _clamp(moved, lowest, highest), mask=inside)
+    if UNIT:
+        sign *= _image(unit, at, inside, WORK)
+    here = _image(x_adv, at, inside, WORK)
+    lowest, highest = _image(low, at, inside, WORK), _image(high, at, inside, WORK)
+    moved = _clamp(here + sign * reach, lowest, highest)
+    if INERTIA is not None:
+        moved = _with_inertia(here, moved, _image(before, at, inside, WORK), INERTIA, WORK)
+        moved = _clamp(moved, lowest, highest)
+    if REMEMBERS:
+        _remember(tl.load(better + row), x_adv, direction, best, best_grad, at, inside)
+    tl.store(out + at, moved, mask=inside)
 
 
 @triton.jit
-def _image(pointer, at, inside, WORK: tl.constexpr):
-    return tl.load(pointer + at, mask=inside, other=0.0).to(WORK)
+def _mixed(z, ahead, before, at, inside, INERTIA: tl.constexpr, WORK: tl.constexpr):
+    """What is on its way back: z itself or, with inertia, the step ahead of it."""
+    here = _image(z, at, inside, WORK)
+    if INERTIA is not None:
+        here = _with_inertia(here, _image(ahead, at, inside, WORK), _image(before, at, inside, WORK), INERTIA, WORK)
+    return here
 
 
 @triton.jit
 def _step_l2(
-    x, z, direction, low, high, length, radius, out, width,
-    ROUNDS: tl.constexpr, STEPS: tl.constexpr, MOST: tl.constexpr, LONGEST_STEP: tl.constexpr, ENOUGH: tl.constexpr,
-    TINY: tl.constexpr, LARGEST: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
+    x, z, direction, low, high, ahead, before, better, best, best_grad, length, radius, out, width,
+    ROUNDS: tl.constexpr, STEPS: tl.constexpr, INERTIA: tl.constexpr, REMEMBERS: tl.constexpr, MOST: tl.constexpr,
+    LONGEST_STEP: tl.constexpr, ENOUGH: tl.constexpr, TINY: tl.constexpr,
+    LARGEST: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     start = row * width
@@ -144,10 +211,14 @@ def _step_l2(
     for first in range(0, width, BLOCK):
         column = first + tl.arange(0, BLOCK)
         inside = column < width
-        delta = (_image(z, start + column, inside, WORK) - _image(x, start + column, inside, WORK)).to(tl.float64)
+        at = start + column
+        moved = _mixed(z, ahead, before, at, inside, INERTIA, WORK)
+        delta = (moved - _image(x, at, inside, WORK)).to(tl.float64)
         size_of += delta * delta
+        if REMEMBERS:
+            _remember(tl.load(better + row), z, direction, best, best_grad, at, inside)
         if STEPS:
-            way = _image(direction, start + column, inside, WORK).to(tl.float64) / unit
+            way = _image(direction, at, inside, WORK).to(tl.float64) / unit
             along += way * way
             across += way * delta
     most_squared, largest = _exactly(MOST, tl.float64), _exactly(LARGEST, tl.float64)
@@ -173,10 +244,10 @@ def _step_l2(
             at = start + column
             inside = column < width
             clean = _image(x, at, inside, WORK)
-            ahead = _image(z, at, inside, WORK)
+            moved = _mixed(z, ahead, before, at, inside, INERTIA, WORK)
             if STEPS:
-                ahead += (_image(direction, at, inside, WORK).to(tl.float64) / unit * scale).to(WORK)
-            delta = ahead - clean
+                moved += (_image(direction, at, inside, WORK).to(tl.float64) / unit * scale).to(WORK)
+            delta = moved - clean
             moved = clean + (delta.to(tl.float64) * s).to(WORK)
             near = _clamp(moved, _image(low, at, inside, WORK), _image(high, at, inside, WORK))
             tl.store(out + at, near, mask=inside)

@@ -5,7 +5,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attacks.kernels import triton_keep, triton_l1, triton_losses, triton_noise, triton_steps
+from attacks.kernels import triton_ascent, triton_keep, triton_l1, triton_losses, triton_noise, triton_steps
 
 TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
 OPTIONS = ("num_warps", "enable_fp_fusion")
@@ -59,6 +59,10 @@ for dtype in (torch.float32, torch.float64):
         triton_steps.step_linf(image, image, row, image, image)
         triton_steps.step_l2(image, image, image, row, row, image, image)
     triton_steps.shrink_l2(x, x, row, x, x, 1e9)
+    state = (x, x, x, row > 0, x, x, row)
+    for unit in (None, x):
+        triton_ascent.ascend_linf(*state, x, x, unit, 0.25)
+    triton_ascent.ascend_l2(x, *state, row, x, x, 0.25)
     triton_l1.project_l1(x, x, row, x, x)
     labels = torch.tensor([0, 1])
     kept, hit = (x, row.double(), labels, labels, labels > 0, labels, labels), labels > 0

@@ -14,7 +14,10 @@ from scipy import stats
 from scipy.optimize import minimize
 from torch.nn import functional
 
+import attacks
+from attacks import APGD, Goal, ThreatModel, Victim, kernels
 from attacks.kernels import reference
+from attacks.norms import NORMS
 
 pytest.importorskip("triton", reason="this machine has no Triton")
 
@@ -136,6 +139,51 @@ def test_a_step_is_the_same_in_triton(poisoned, width, rows, dtype, boxed):
     wanted = reference.step_l2(x, x_adv, direction, length, radius, low, high)
     assert wanted.isfinite().all()
     assert_near(twins.step_l2(x, x_adv, direction, length, radius, low, high), wanted)
+
+
+@pytest.mark.parametrize("inertia", [0.0, 0.25])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("width", SIZES)
+def test_a_step_that_remembers_the_best_is_the_same_in_triton(poisoned, width, rows, dtype, inertia):
+    x, x_adv, grad, length, radius, low, high = images(rows, width, dtype)
+    better = torch.tensor([True, False, True, True, False], device=DEVICE)[:rows]
+    each = []
+    for module in (reference, twins):
+        kept = [torch.full_like(x, 7.0), torch.full_like(x, 8.0)]
+        state = (x_adv, (x + x_adv) / 2, grad, better, *kept, length)
+        plain = module.ascend_linf(*state, low, high, None, inertia)
+        scaled = module.ascend_linf(*state, low, high, x_adv + 0.5, inertia)
+        each.append((plain, scaled, *kept, module.ascend_l2(x, *state, radius, low, high, inertia)))
+    for wanted, got in zip(*(some[:-1] for some in each), strict=True):
+        assert torch.equal(got, wanted)
+    assert_near(each[1][-1], each[0][-1])
+    best, best_grad = each[1][2:4]
+    assert torch.equal(best[better], x_adv[better])
+    assert torch.equal(best_grad[better], grad[better])
+    assert (best[~better] == 7.0).all()
+    assert (best_grad[~better] == 8.0).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_finds_the_same_where_its_step_is_triton(norm, monkeypatch):
+    """Rows that leave, rows that go back to their best, a mask and a start that the best must not write into."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5))
+    x = torch.rand(8, 3, 4, 4, generator=generator(1)).contiguous(memory_format=torch.channels_last)
+    labels = model(x).argmax(1)
+    threat = ThreatModel(NORMS[norm], 0.3 if norm == "linf" else 1.5, mask=(torch.rand(3, 4, 4) > 0.2).float())
+    attack = APGD(steps=12, loss="margin", start="input")
+    results, before = [], x.clone()
+    for some in (reference, twins):
+        monkeypatch.setattr(kernels, "ascend_linf", some.ascend_linf)
+        monkeypatch.setattr(kernels, "ascend_l2", some.ascend_l2)
+        results.append(attacks.run(attack, Victim(model.eval()), x, Goal(labels), threat))
+    wanted, got = results
+    assert 0 < int(wanted.fooled.sum()) < len(x)
+    assert torch.equal(x, before)
+    assert torch.equal(got.step, wanted.step)
+    torch.testing.assert_close(got.x_adv, wanted.x_adv, rtol=0, atol=0 if norm == "linf" else 1e-5)
 
 
 @pytest.mark.parametrize("longest", [1.0, 1e9])
