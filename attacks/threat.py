@@ -209,10 +209,7 @@ class ThreatSet:
         """What the model is shown of a candidate: the candidate itself or, with levels, a grid point no further off."""
         if self.levels is None:
             return x_adv
-        base = (self.x * self.levels).round()
-        steps = (x_adv - self.x) * self.levels
-        # A step of exactly 8 levels may arrive as 7.9999; truncation goes towards x and stays in the ball.
-        return (base + (steps + steps.sign() * 1e-3).trunc()).clamp(0, self.levels) / self.levels
+        return kernels.on_grid(self.x, x_adv, self.levels)
 
     def size(self, x_adv: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """[b] float64: the norm of x_adv - x measured in float64; inf where x_adv is outside the set, with no slack.

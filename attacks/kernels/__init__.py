@@ -57,6 +57,10 @@ def project_l1(x, z, radius, low, high):
     return _on(x).project_l1(x, z, radius, low, high)
 
 
+def on_grid(x, x_adv, levels):
+    return _on(x).on_grid(x, x_adv, levels)
+
+
 def keeps(device_of: Tensor, norm: str) -> bool:
     """Whether `keep_better` is there: on CUDA, for the norms that it knows."""
     return _TRITON and device_of.is_cuda and norm in ("linf", "l2", "l1", "l0")

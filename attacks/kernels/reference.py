@@ -159,6 +159,14 @@ def project_l1(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor) 
     return torch.where(beyond, torch.nextafter(nearest, x), nearest).clamp(low, high)
 
 
+def on_grid(x: Tensor, x_adv: Tensor, levels: int) -> Tensor:
+    """x_adv [..., b, d] on the grid k / levels, no further from x [b, d], which lies on it, in any coordinate."""
+    base = (x * levels).round()
+    steps = (x_adv - x) * levels
+    # A step of exactly 8 levels may arrive as 7.9999; truncation goes towards x and stays in the ball.
+    return (base + (steps + steps.sign() * 1e-3).trunc()).clamp(0, levels) / levels
+
+
 def margin(
     logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:

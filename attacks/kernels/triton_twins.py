@@ -1,6 +1,7 @@
 """The Triton twins of reference.py, under one name."""
 
 from .triton_ascent import ascend_l2, ascend_linf
+from .triton_grid import on_grid
 from .triton_keep import keep_better
 from .triton_l1 import project_l1
 from .triton_losses import cross_entropy, dlr, margin, over_largest, verdict
@@ -15,6 +16,7 @@ __all__ = [
     "keep_better",
     "margin",
     "normal",
+    "on_grid",
     "over_largest",
     "project_l1",
     "random_words",

@@ -211,6 +211,24 @@ def test_the_way_back_to_an_l1_ball_is_the_same_in_triton(poisoned, width, dtype
         assert_near(got, wanted, ulps=4 if dtype == torch.float32 else 64)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", SIZES)
+def test_a_grid_point_is_the_same_in_triton(poisoned, width, dtype):
+    """Of one try and of three, from whole levels, halves and what rounding leaves of whole ones."""
+    g = generator(width)
+    x = torch.randint(0, 256, (4, width), generator=g).to(dtype) / 255
+    whole = torch.randint(-20, 21, (3, 4, width), generator=g)
+    near = torch.tensor([0.0, 0.5, 1e-4, -1e-4, 2e-3, -2e-3], dtype=torch.float64)
+    off = near[torch.randint(6, (3, 4, width), generator=g)]
+    x_adv = (x.double() + (whole + off) / 255).to(dtype)
+    x_adv[1, 2, width // 2] = torch.nan
+    # On the CPU, for a GPU divides by 255 in that it multiplies by 1 / 255.
+    wanted = reference.on_grid(x, x_adv, 255)
+    for tries, points in ((x_adv, wanted), (x_adv[0], wanted[0])):
+        got = twins.on_grid(x.to(DEVICE), tries.to(DEVICE), 255).cpu()
+        torch.testing.assert_close(got, points, rtol=0, atol=0, equal_nan=True)
+
+
 def test_a_row_wider_than_one_block_is_the_same_in_triton(poisoned):
     x, x_adv, direction, length, radius, low, high = images(2, 4097, torch.float32)
     wanted = reference.step_l2(x, x_adv, direction, length, radius, low, high)
