@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
+from .columns import PerRow
 from .errors import InputError, unknown
 from .norms import L2, NORMS, TINY, Linf, Norm
 
@@ -105,7 +106,7 @@ def l0(eps: float | Tensor, **options) -> ThreatModel:
 
 
 @dataclass
-class ThreatSet:
+class ThreatSet(PerRow):
     """A threat model laid round each of b examples. All methods take and give [b, ...] shaped like x."""
 
     norm: Norm
@@ -225,21 +226,6 @@ class ThreatSet:
         inside = (size <= allowed) & ((moved >= self.low[rows]) & (moved <= self.high[rows])).all(1)
         return torch.where(inside, size, torch.inf)  # NaN compares false: a broken candidate is never inside
 
-    def keep(self, rows: Tensor) -> "ThreatSet":
-        mask, unit = (None if each is None else each[rows] for each in (self.mask, self.unit))
-        return replace(
-            self,
-            x=self.x[rows],
-            eps=self.eps[rows],
-            radius=self.radius[rows],
-            low=self.low[rows],
-            high=self.high[rows],
-            least=self.least[rows],
-            most=self.most[rows],
-            mask=mask,
-            unit=unit,
-        )
-
 
 def _rounded_down(values: Tensor, dtype: torch.dtype) -> Tensor:
     """[b] float64 >= 0 -> the largest number of that type that is no larger."""
@@ -296,7 +282,7 @@ def _check_on_grid(flat: Tensor, levels: int) -> None:
 
 
 @dataclass(frozen=True)
-class Goal:
+class Goal(PerRow):
     """Untargeted: any class but `labels`. Targeted: exactly `labels`.
 
     labels: [b] int64.
@@ -310,9 +296,6 @@ class Goal:
     def reached(self, predicted: Tensor) -> Tensor:
         """[b] int64 -> [b] bool."""
         return (predicted == self.labels) == self.targeted
-
-    def keep(self, rows: Tensor | slice) -> "Goal":
-        return replace(self, labels=self.labels[rows], versus=None if self.versus is None else self.versus[rows])
 
     def repeat(self, times: int) -> "Goal":
         """The goal of `times` copies of the batch, one after the other."""

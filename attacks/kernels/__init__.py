@@ -79,6 +79,10 @@ def keep_better(kept, working, reached, x, x_adv, low, high, eps, norm, levels, 
     triton_twins.keep_better(kept, working, reached, x, x_adv, low, high, eps, norm, levels, step, spent, ends)
 
 
+def take_rows(tensors, rows):
+    return _on(rows).take_rows(tensors, rows)
+
+
 def margin(logits, labels, targeted, versus=None):
     return _on(logits).margin(logits, labels, targeted, versus)
 

@@ -167,6 +167,11 @@ def on_grid(x: Tensor, x_adv: Tensor, levels: int) -> Tensor:
     return (base + (steps + steps.sign() * 1e-3).trunc()).clamp(0, levels) / levels
 
 
+def take_rows(tensors: list[Tensor], rows: Tensor) -> list[Tensor]:
+    """These rows [k] int64 of each, whatever its shape [b, ...] and type."""
+    return [tensor[rows] for tensor in tensors]
+
+
 def margin(
     logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:

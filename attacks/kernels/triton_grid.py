@@ -1,7 +1,7 @@
 """The way to the 8-bit grid inside the ball, in one launch, in Triton: the twin of `on_grid`."""
 
 # ruff: noqa: N803
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportArgumentType=false
 
 import torch
 import triton

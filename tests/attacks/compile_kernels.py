@@ -12,6 +12,7 @@ from attacks.kernels import (
     triton_l1,
     triton_losses,
     triton_noise,
+    triton_rows,
     triton_steps,
 )
 
@@ -57,6 +58,7 @@ for module, name in (
     (triton_noise, "_random"),
     (triton_keep, "_keep"),
     (triton_grid, "_on_grid"),
+    (triton_rows, "_take_rows"),
     (triton_l1, "_project"),
 ):
     kernels.append(Recorder(getattr(module, name)))
@@ -86,6 +88,7 @@ for dtype in (torch.float32, torch.float64):
     for classes, targeted, versus in ((2, False, None), (10, True, labels), (1000, False, None)):
         for loss in (triton_losses.margin, triton_losses.dlr, triton_losses.cross_entropy):
             loss(x[:, :classes], labels, targeted, versus)
+    triton_rows.take_rows([x, hit], labels)
     triton_losses.verdict(x, labels, False)
     triton_losses.over_largest(x)
     for count in (1, 3072):

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import minimize
+from short import SHORT
 from torch.nn import functional
 
 import attacks
 from attacks import APGD, Goal, ThreatModel, Victim, kernels
 from attacks.kernels import reference
 from attacks.norms import NORMS
+from attacks.rows import Rows
 
 pytest.importorskip("triton", reason="this machine has no Triton")
 
@@ -90,6 +92,15 @@ def assert_near(got, wanted, ulps=64):
     scale = max(1.0, wanted[wanted.isfinite()].abs().max().item())
     assert got.dtype == wanted.dtype
     torch.testing.assert_close(got, wanted, rtol=0, atol=ulps * torch.finfo(wanted.dtype).eps * scale)
+
+
+def small():
+    """A network of five classes, inputs [8, 3, 4, 4] and its answers."""
+    torch.manual_seed(0)
+    layers = (torch.nn.Flatten(), torch.nn.Linear(48, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5))
+    model = torch.nn.Sequential(*layers).to(DEVICE).eval()
+    x = torch.rand(8, 3, 4, 4, generator=generator(1)).to(DEVICE)
+    return model, x, model(x).argmax(1)
 
 
 def logits_of(rows, classes, dtype):
@@ -168,17 +179,15 @@ def test_a_step_that_remembers_the_best_is_the_same_in_triton(poisoned, width, r
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_apgd_finds_the_same_where_its_step_is_triton(norm, monkeypatch):
     """Rows that leave, rows that go back to their best, a mask and a start that the best must not write into."""
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5))
-    x = torch.rand(8, 3, 4, 4, generator=generator(1)).contiguous(memory_format=torch.channels_last)
-    labels = model(x).argmax(1)
-    threat = ThreatModel(NORMS[norm], 0.3 if norm == "linf" else 1.5, mask=(torch.rand(3, 4, 4) > 0.2).float())
+    model, x, labels = small()
+    x = x.contiguous(memory_format=torch.channels_last)
+    threat = ThreatModel(NORMS[norm], 0.3 if norm == "linf" else 1.5, mask=(x[0] > 0.2).float())
     attack = APGD(steps=12, loss="margin", start="input")
     results, before = [], x.clone()
     for some in (reference, twins):
         monkeypatch.setattr(kernels, "ascend_linf", some.ascend_linf)
         monkeypatch.setattr(kernels, "ascend_l2", some.ascend_l2)
-        results.append(attacks.run(attack, Victim(model.eval()), x, Goal(labels), threat))
+        results.append(attacks.run(attack, Victim(model), x, Goal(labels), threat))
     wanted, got = results
     assert 0 < int(wanted.fooled.sum()) < len(x)
     assert torch.equal(x, before)
@@ -328,6 +337,53 @@ def test_a_direction_of_any_size_gives_the_same_step(kernels, scale):
         assert_near(got, wanted)
     else:
         assert got.isfinite().all()
+
+
+# Rows
+
+
+@pytest.mark.parametrize("rows", [[], [3], [4, 0, 1]], ids=str)
+@pytest.mark.parametrize("width", SIZES)
+def test_rows_of_any_tensors_are_the_same_in_triton(poisoned, width, rows):
+    g = generator(width)
+    image = torch.randn(5, width, generator=g, dtype=torch.float64)
+    image[4, 0] = torch.nan
+    types = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int8, torch.bool)
+    tensors = [image.nan_to_num(1.0).to(dtype) if not dtype.is_floating_point else image.to(dtype) for dtype in types]
+    tensors += [image[:, 0] > 0, image[:, 0], image[:, :, None].expand(-1, -1, 2), image.float().t().contiguous().t()]
+    tensors += [image.bfloat16().flatten()[width % 2 :][: 4 * width].view(4, width).repeat(2, 1)[:5], image[:, :0]]
+    tensors = [each.to(DEVICE) for each in tensors]
+    at = torch.tensor(rows, dtype=torch.int64, device=DEVICE)
+    for got, wanted in zip(twins.take_rows(tensors, at), reference.take_rows(tensors, at), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
+    assert twins.take_rows([], at) == []
+
+
+@pytest.mark.parametrize("name", ["apgd", "pgd_adam", "nes", "transferred"])
+def test_all_that_lives_on_rows_is_cut_in_one_launch_and_a_run_finds_the_same(name, monkeypatch):
+    """Objects on rows (Adam's moments, what a surrogate is asked next, the trace) and queries of many tries, too."""
+    model, x, labels = small()
+    attack = attacks.CATALOG["pgd"](steps=8) if name == "transferred" else attacks.CATALOG[name](**SHORT[name])
+    attack = attacks.Transferred(attack, model, every=2) if name == "transferred" else attack
+    threat = attacks.linf(torch.linspace(0.05, 0.8, len(x)))
+    wanted = attacks.run(attack, model, x, labels, threat, watch=True, compact_below=0.0)
+    cuts, launches, whole_keep = [], [], Rows.keep
+
+    def keep(rows, at, *beside):
+        cuts.append(len(at))
+        return whole_keep(rows, at, *beside)
+
+    def take_rows(tensors, rows):
+        launches.append(len(rows))
+        return twins.take_rows(tensors, rows)
+
+    monkeypatch.setattr(Rows, "keep", keep)
+    monkeypatch.setattr(kernels, "take_rows", take_rows)
+    got = attacks.run(attack, model, x, labels, threat, watch=True)
+    assert len(cuts) > 0
+    assert launches == cuts
+    for field in ("x_adv", "fooled", "queries", "backwards", "step", "passes"):
+        assert torch.equal(getattr(got, field), getattr(wanted, field)), field
 
 
 # Losses
