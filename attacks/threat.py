@@ -192,6 +192,14 @@ class ThreatSet(PerRow):
         moved = kernels.ascend_l2(self.x.flatten(1), *state, self.radius, self.low, self.high, inertia)
         return moved.view_as(self.x)
 
+    def recoloured(self, x_adv: Tensor, corner: Tensor, side: int, colour: Tensor) -> Tensor:
+        """In L-inf, images [b, C, H, W]: x_adv with x + colour [b, C] in a square of that side, back in the set.
+
+        corner: [b, 2] in [0, 1), how far down and to the right the square lies of how far it can.
+        """
+        assert isinstance(self.norm, Linf)
+        return kernels.recolour(self.x, x_adv, corner, side, colour, self.low, self.high)
+
     def project(self, z: Tensor, radius: Tensor | None = None) -> Tensor:
         """The nearest point of the set; with `radius` [b], of the ball of that radius and the bounds."""
         if radius is None and isinstance(self.norm, Linf):

@@ -57,6 +57,10 @@ def project_l1(x, z, radius, low, high):
     return _on(x).project_l1(x, z, radius, low, high)
 
 
+def recolour(x, x_adv, corner, side, colour, low, high):
+    return _on(x).recolour(x, x_adv, corner, side, colour, low, high)
+
+
 def on_grid(x, x_adv, levels):
     return _on(x).on_grid(x, x_adv, levels)
 

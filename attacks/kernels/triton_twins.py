@@ -6,6 +6,7 @@ from .triton_keep import keep_better
 from .triton_l1 import project_l1
 from .triton_losses import cross_entropy, dlr, margin, over_largest, verdict
 from .triton_noise import normal, random_words, uniform
+from .triton_recolour import recolour
 from .triton_rows import take_rows
 from .triton_steps import shrink_l2, step_l2, step_linf
 
@@ -21,6 +22,7 @@ __all__ = [
     "over_largest",
     "project_l1",
     "random_words",
+    "recolour",
     "shrink_l2",
     "step_l2",
     "step_linf",

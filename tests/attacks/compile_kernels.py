@@ -12,6 +12,7 @@ from attacks.kernels import (
     triton_l1,
     triton_losses,
     triton_noise,
+    triton_recolour,
     triton_rows,
     triton_steps,
 )
@@ -58,6 +59,7 @@ for module, name in (
     (triton_noise, "_random"),
     (triton_keep, "_keep"),
     (triton_grid, "_on_grid"),
+    (triton_recolour, "_recolour"),
     (triton_rows, "_take_rows"),
     (triton_l1, "_project"),
 ):
@@ -89,6 +91,8 @@ for dtype in (torch.float32, torch.float64):
         for loss in (triton_losses.margin, triton_losses.dlr, triton_losses.cross_entropy):
             loss(x[:, :classes], labels, targeted, versus)
     triton_rows.take_rows([x, hit], labels)
+    picture = x[:, :300].reshape(2, 3, 10, 10)
+    triton_recolour.recolour(picture, picture, x[:, :2], 4, x[:, :3], x[:, :300], x[:, :300])
     triton_losses.verdict(x, labels, False)
     triton_losses.over_largest(x)
     for count in (1, 3072):

@@ -339,6 +339,23 @@ def test_a_direction_of_any_size_gives_the_same_step(kernels, scale):
         assert got.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 3), (2, 20, 25), (1, 41, 25), (3, 32, 32)], ids=str)
+def test_a_square_is_painted_the_same_in_triton(poisoned, shape, dtype):
+    """63, 1000, 1025 and 3072 numbers; the luck of many draws at once, as an attack hands it over."""
+    channels, height, width = shape
+    x, x_adv, _, _, _, low, high = images(5, channels * height * width, dtype)
+    luck = torch.rand(5, 4, 2 + channels, generator=generator(shape), dtype=torch.float64).to(dtype)
+    luck[:2, :, :2] = torch.tensor([[[0.0]], [[1 - 1e-7]]])
+    colour = (luck[:, 2, 2:] - 0.5).to(DEVICE)
+    x_adv[4, -1] = torch.nan
+    for side in {1, (min(height, width) + 1) // 2, min(height, width)}:
+        pictures = x.view(-1, *shape), x_adv.view(-1, *shape)
+        arguments = (*pictures, luck.to(DEVICE)[:, 2, :2], side, colour, low, high)
+        got, wanted = twins.recolour(*arguments), reference.recolour(*arguments)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
+
+
 # Rows
 
 
