@@ -1,4 +1,4 @@
-"""Dataclasses of tensors with one entry per row, cut and joined as one."""
+"""Objects of tensors with one entry per row, cut and joined as one."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -7,16 +7,50 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from . import kernels
 
-class Columns:
-    """A dataclass whose fields are tensors [B, ...], other Columns, or None."""
+
+class PerRow:
+    """An object whose tensors are [B, ...], one entry per row, as are those of the PerRow objects in it."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy whose tensors are changed; what is no tensor stays."""
+        copy = object.__new__(type(self))
+        vars(copy).update({name: _changed(part, change) for name, part in vars(self).items()})
+        return copy
 
     def keep(self, rows: Tensor | slice) -> Self:
         """These rows alone."""
-        return self._each(lambda column: column.keep(rows) if isinstance(column, Columns) else column[rows])
+        return self.each(lambda tensor: tensor[rows])
+
+
+def keep_of_all(parts: list[Any], rows: Tensor) -> list[Any]:
+    """Each part with these rows [k] int64 alone, where it is a tensor [b, ...] or has an `each`; all in one launch.
+
+    What belongs to several parts is cut once, and belongs to them still.
+    """
+    whole: dict[tuple, Tensor] = {}
+    for part in parts:
+        _changed(part, lambda tensor: whole.setdefault(_place(tensor), tensor))
+    kept = dict(zip(whole, kernels.take_rows(list(whole.values()), rows), strict=True))
+    return [_changed(part, lambda tensor: kept[_place(tensor)]) for part in parts]
+
+
+def _changed(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(part, Tensor):
+        return change(part)
+    return part.each(change) if hasattr(part, "each") else part
+
+
+def _place(tensor: Tensor) -> tuple:
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+
+
+class Columns(PerRow):
+    """A dataclass whose fields are tensors [B, ...], other Columns, or None."""
 
     def to(self, device: torch.device) -> Self:
-        return self._each(lambda column: column.to(device))
+        return self.each(lambda column: column.to(device))
 
     def put(self, at: Tensor, other: Self) -> None:
         """The other's rows take the places `at`, [k] int64 or [B] bool."""
@@ -39,7 +73,3 @@ class Columns:
             else:
                 columns.append(None if first is None else torch.cat(several))
         return cls(*columns)
-
-    def _each(self, change: Callable[[Any], Any]) -> Self:
-        columns = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
-        return type(self)(*(None if column is None else change(column) for column in columns))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .card import Card, card_of
+from .columns import PerRow
 from .errors import InputError
 from .loop import Attack, Search, Until
 from .losses import margin
@@ -185,7 +186,7 @@ class Transferred:
 
 
 @dataclass
-class _Stretch:
+class _Stretch(PerRow):
     """What a search on a surrogate has come to since the victim was asked last."""
 
     furthest: Tensor  # [b, ...]
@@ -199,9 +200,6 @@ class _Stretch:
         better = lead >= self.lead
         furthest = torch.where(per_row(better, x_adv), inward, self.furthest)
         return replace(self, furthest=furthest, lead=torch.where(better, lead, self.lead))
-
-    def keep(self, rows: Tensor) -> "_Stretch":
-        return _Stretch(self.furthest[rows], self.lead[rows], self.query and self.query.keep(rows))
 
 
 def _tries(query: Query, answer: Answer, goal: Goal) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .errors import InputError
+from .kernels.reference import window as window
 
 FINEST = 2.0**20  # places are rounded to this share of a pixel, so that a quarter turn lands on pixels exactly
 

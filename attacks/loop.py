@@ -149,8 +149,7 @@ def run(
             if size <= compact_below * len(working):
                 whole.put(rows.index, found)
                 at = _staying(working, size)
-                rows.keep(at)
-                found, query, working = found.keep(at), query.keep(at), working[at]
+                found, query, working = rows.keep(at, found, query, working)
     search.close()
     _settle(found, rows, working, costs)
     whole.put(rows.index, found)

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from . import noise
+from .columns import keep_of_all
 from .threat import Goal, ThreatSet
 
 
 class Rows:
     """Whatever is one-per-example. An attack stores its own state here too: `rows.momentum = ...`.
 
-    At a `yield` the loop may drop rows that are done; each tensor stored here, and each object with a `keep`,
+    At a `yield` the loop may drop rows that are done; each tensor stored here, and each of an `attacks.columns.PerRow`,
     then loses the same rows. So after a yield, read per-example tensors from here and not from a local.
     """
 
@@ -50,16 +51,15 @@ class Rows:
     def __len__(self) -> int:
         return len(self.index)
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these [k] int64."""
+    def keep(self, rows: Tensor, *beside: Any) -> list[Any]:
+        """Drop all rows but these [k] int64; returns what stands beside them with the same rows alone."""
         shared_aim = self.aim is self.goal
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                vars(self)[name] = value[rows]
-            elif hasattr(value, "keep"):
-                vars(self)[name] = value.keep(rows)
+        names = list(vars(self))
+        kept = keep_of_all([*vars(self).values(), *beside], rows)
+        vars(self).update(zip(names, kept, strict=False))
         if shared_aim:
             self.aim = self.goal
+        return kept[len(names) :]
 
     def let_go(self, rows: Tensor) -> None:
         """The attack will look no further where rows [b] bool are True: they leave before its next query is asked."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
+from .columns import PerRow
 from .errors import InputError, unknown
 from .norms import L2, NORMS, TINY, Linf, Norm
 
@@ -111,7 +112,7 @@ def l0(eps: float | Tensor, **options) -> ThreatModel:
 
 
 @dataclass
-class ThreatSet:
+class ThreatSet(PerRow):
     """A threat model laid round each of b examples. All methods take and give [b, ...] shaped like x."""
 
     norm: Norm
@@ -197,6 +198,14 @@ class ThreatSet:
         moved = kernels.ascend_l2(self.x.flatten(1), *state, self.radius, self.low, self.high, inertia)
         return moved.view_as(self.x)
 
+    def recoloured(self, x_adv: Tensor, corner: Tensor, side: int, colour: Tensor) -> Tensor:
+        """In L-inf, images [b, C, H, W]: x_adv with x + colour [b, C] in a square of that side, back in the set.
+
+        corner: [b, 2] in [0, 1), how far down and to the right the square lies of how far it can.
+        """
+        assert isinstance(self.norm, Linf)
+        return kernels.recolour(self.x, x_adv, corner, side, colour, self.low, self.high)
+
     def project(self, z: Tensor, radius: Tensor | None = None) -> Tensor:
         """The nearest point of the set; with `radius` [b], of the ball of that radius and the bounds."""
         if radius is None and isinstance(self.norm, Linf):
@@ -215,10 +224,7 @@ class ThreatSet:
         """What the model is shown of a candidate: the candidate itself or, with levels, a grid point no further off."""
         if self.levels is None:
             return x_adv
-        base = (self.x * self.levels).round()
-        steps = (x_adv - self.x) * self.levels
-        # A step of exactly 8 levels may arrive as 7.9999; truncation goes towards x and stays in the ball.
-        return (base + (steps + steps.sign() * 1e-3).trunc()).clamp(0, self.levels) / self.levels
+        return kernels.on_grid(self.x, x_adv, self.levels)
 
     def size(self, x_adv: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """[b] float64: the norm of x_adv - x measured in float64; inf where x_adv is outside the set, with no slack.
@@ -233,21 +239,6 @@ class ThreatSet:
             allowed = allowed + 1e-9 / self.levels
         inside = (size <= allowed) & ((moved >= self.low[rows]) & (moved <= self.high[rows])).all(1)
         return torch.where(inside, size, torch.inf)  # NaN compares false: a broken candidate is never inside
-
-    def keep(self, rows: Tensor) -> "ThreatSet":
-        mask, unit = (None if each is None else each[rows] for each in (self.mask, self.unit))
-        return replace(
-            self,
-            x=self.x[rows],
-            eps=self.eps[rows],
-            radius=self.radius[rows],
-            low=self.low[rows],
-            high=self.high[rows],
-            least=self.least[rows],
-            most=self.most[rows],
-            mask=mask,
-            unit=unit,
-        )
 
 
 def _rounded_down(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -305,7 +296,7 @@ def _check_on_grid(flat: Tensor, levels: int) -> None:
 
 
 @dataclass(frozen=True)
-class Goal:
+class Goal(PerRow):
     """Untargeted: any class but `labels`. Targeted: exactly `labels`.
 
     labels: [b] int64.
@@ -319,9 +310,6 @@ class Goal:
     def reached(self, predicted: Tensor) -> Tensor:
         """[b] int64 -> [b] bool."""
         return (predicted == self.labels) == self.targeted
-
-    def keep(self, rows: Tensor | slice) -> "Goal":
-        return replace(self, labels=self.labels[rows], versus=None if self.versus is None else self.versus[rows])
 
     def repeat(self, times: int) -> "Goal":
         """The goal of `times` copies of the batch, one after the other."""

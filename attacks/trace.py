@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .columns import Columns
+from .columns import Columns, PerRow
 from .kernels.reference import row_norm, row_sum
 from .losses import margin
 from .norms import NORMS, TINY
@@ -64,7 +64,7 @@ class Seen(Columns):
         return self.agreed / self.moves
 
 
-class Trace:
+class Trace(PerRow):
     """The memory from one answer to the next. It lives on `rows`; the loop tells it what the model answered."""
 
     def __init__(self, rows: Rows, logits: Tensor):
@@ -78,12 +78,6 @@ class Trace:
         self.slope, self.grad = torch.zeros_like(logits), torch.zeros_like(rows.x)  # of which combination, and itself
         self.reach = torch.zeros_like(self.seen.first)  # [b] the most that it promised for a move of eps
         self.uphill = torch.zeros_like(self.seen.random)  # [b] bool: the last move was
-
-    def keep(self, rows: Tensor) -> "Trace":
-        cut = object.__new__(Trace)
-        for name, value in vars(self).items():
-            setattr(cut, name, value.keep(rows) if isinstance(value, Seen) else value[rows])
-        return cut
 
     def see(self, rows: Rows, query: Query, answer: Answer) -> None:
         """Before the attack has the answer."""

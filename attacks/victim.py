@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -46,8 +46,11 @@ class Query(NamedTuple):
     many: bool = False
     layer: str | None = None
 
-    def keep(self, rows: Tensor) -> "Query":
-        return self._replace(x=self.x[:, rows] if self.many else self.x[rows])
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Query":
+        """Its tensor changed, rows first; so it is cut as an `attacks.columns.PerRow` is."""
+        if not self.many:
+            return self._replace(x=change(self.x))
+        return self._replace(x=change(self.x.transpose(0, 1)).transpose(0, 1).contiguous())
 
 
 def decision(x: Tensor, many: bool = False) -> Query:

@@ -12,9 +12,9 @@ import attacks
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [  # from the ground up; rooms on one floor do not import each other
-    {"attacks.errors", "attacks.columns"},
+    {"attacks.errors"},
     {"attacks.kernels"},
-    {"attacks.norms", "attacks.noise", "attacks.images", "attacks.hyperplanes"},
+    {"attacks.columns", "attacks.norms", "attacks.noise", "attacks.images", "attacks.hyperplanes"},
     {"attacks.threat"},
     {"attacks.losses", "attacks.rows", "attacks.models", "attacks.bounds", "attacks.passes"},
     {"attacks.victim"},

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..columns import PerRow
+
 MEAN_DECAY, SQUARE_DECAY = 0.9, 0.999
 FLOOR = 1e-8  # of the root of the mean square, next to gradients whose largest entry is about 1
 
 
 @dataclass
-class Moments:
+class Moments(PerRow):
     """The running means of the gradients and of their squares. Lives on `rows`."""
 
     mean: Tensor  # [b, ...]
@@ -20,9 +22,6 @@ class Moments:
     @classmethod
     def none_yet(cls, like: Tensor) -> "Moments":
         return cls(torch.zeros_like(like), torch.zeros_like(like))
-
-    def keep(self, rows: Tensor) -> "Moments":
-        return Moments(self.mean[rows], self.square[rows], self.turns)
 
     def turn(self, grad: Tensor) -> Tensor:
         """[b, ...]: the step for a learning rate of 1, from the next gradient."""

@@ -57,6 +57,14 @@ def project_l1(x, z, radius, low, high):
     return _on(x).project_l1(x, z, radius, low, high)
 
 
+def recolour(x, x_adv, corner, side, colour, low, high):
+    return _on(x).recolour(x, x_adv, corner, side, colour, low, high)
+
+
+def on_grid(x, x_adv, levels):
+    return _on(x).on_grid(x, x_adv, levels)
+
+
 def keeps(device_of: Tensor, norm: str) -> bool:
     """Whether `keep_better` is there: on CUDA, for the norms that it knows."""
     return _TRITON and device_of.is_cuda and norm in ("linf", "l2", "l1", "l0")
@@ -73,6 +81,10 @@ def keep_better(kept, working, reached, x, x_adv, low, high, eps, norm, levels, 
     from . import triton_twins
 
     triton_twins.keep_better(kept, working, reached, x, x_adv, low, high, eps, norm, levels, step, spent, ends)
+
+
+def take_rows(tensors, rows):
+    return _on(rows).take_rows(tensors, rows)
 
 
 def margin(logits, labels, targeted, versus=None):

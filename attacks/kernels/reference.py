@@ -159,6 +159,37 @@ def project_l1(x: Tensor, z: Tensor, radius: Tensor, low: Tensor, high: Tensor) 
     return torch.where(beyond, torch.nextafter(nearest, x), nearest).clamp(low, high)
 
 
+def recolour(x: Tensor, x_adv: Tensor, corner: Tensor, side: int, colour: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """x_adv [b, C, H, W] with x + colour [b, C] in a square of that side; clamped to [low, high] [b, C * H * W].
+
+    corner: [b, 2] in [0, 1), how far down and to the right the square lies of how far it can.
+    """
+    _, channels, height, width = x.shape
+    here = window(corner[:, 0], corner[:, 1], side, height, width).expand(-1, channels, -1)
+    painted = x_adv.flatten(2).scatter(2, here, x.flatten(2).gather(2, here) + colour[:, :, None])
+    return painted.flatten(1).clamp(low, high).view_as(x)
+
+
+def window(top: Tensor, left: Tensor, side: int, height: int, width: int) -> Tensor:
+    """[b, 1, side * side] int64: places in the flat image of a square of that side; top and left [b] are in [0, 1)."""
+    top, left = (top * (height - side + 1)).long(), (left * (width - side + 1)).long()
+    at = torch.arange(side, device=top.device)
+    return (top * width + left)[:, None, None] + (at[:, None] * width + at).flatten()
+
+
+def on_grid(x: Tensor, x_adv: Tensor, levels: int) -> Tensor:
+    """x_adv [..., b, d] on the grid k / levels, no further from x [b, d], which lies on it, in any coordinate."""
+    base = (x * levels).round()
+    steps = (x_adv - x) * levels
+    # A step of exactly 8 levels may arrive as 7.9999; truncation goes towards x and stays in the ball.
+    return (base + (steps + steps.sign() * 1e-3).trunc()).clamp(0, levels) / levels
+
+
+def take_rows(tensors: list[Tensor], rows: Tensor) -> list[Tensor]:
+    """These rows [k] int64 of each, whatever its shape [b, ...] and type."""
+    return [tensor[rows] for tensor in tensors]
+
+
 def margin(
     logits: Tensor, labels: Tensor, targeted: bool, versus: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:

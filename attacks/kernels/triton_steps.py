@@ -126,13 +126,13 @@ def _work(images: Tensor) -> torch.dtype:
 
 
 @triton.jit
-def _exactly(value: tl.constexpr, WORK: tl.constexpr):
+def exactly(value: tl.constexpr, WORK: tl.constexpr):
     # A bare float may become float32: 1e18 is then off by 1.6e-8, and 1 - 2e-15 is 1.
     return tl.full((), value, WORK)
 
 
 @triton.jit
-def _clamp(value, low, high):
+def clamp(value, low, high):
     # Comparisons, since minimum and maximum would turn NaN into a bound.
     return tl.where(value < low, low, tl.where(value > high, high, value))
 
@@ -152,7 +152,7 @@ def _remember(better, this, grad, best, best_grad, at, inside):
 
 @triton.jit
 def _with_inertia(here, ahead, before, INERTIA: tl.constexpr, WORK: tl.constexpr):
-    return (ahead - here) * _exactly(1 - INERTIA, WORK) + here + (here - before) * _exactly(INERTIA, WORK)
+    return (ahead - here) * exactly(1 - INERTIA, WORK) + here + (here - before) * exactly(INERTIA, WORK)
 
 
 @triton.jit
@@ -165,17 +165,17 @@ def _step_linf(
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
     at = row * width + column
-    reach = tl.minimum(tl.load(length + row).to(WORK), _exactly(LARGEST, WORK))
+    reach = tl.minimum(tl.load(length + row).to(WORK), exactly(LARGEST, WORK))
     way = tl.load(direction + at, mask=inside, other=0.0)
     sign = tl.where(way > 0, 1.0, tl.where(way < 0, -1.0, 0.0)).to(WORK)
     if UNIT:
         sign *= _image(unit, at, inside, WORK)
     here = _image(x_adv, at, inside, WORK)
     lowest, highest = _image(low, at, inside, WORK), _image(high, at, inside, WORK)
-    moved = _clamp(here + sign * reach, lowest, highest)
+    moved = clamp(here + sign * reach, lowest, highest)
     if INERTIA is not None:
         moved = _with_inertia(here, moved, _image(before, at, inside, WORK), INERTIA, WORK)
-        moved = _clamp(moved, lowest, highest)
+        moved = clamp(moved, lowest, highest)
     if REMEMBERS:
         _remember(tl.load(better + row), x_adv, direction, best, best_grad, at, inside)
     tl.store(out + at, moved, mask=inside)
@@ -207,7 +207,7 @@ def _step_l2(
         for first in range(0, width, BLOCK):
             column = first + tl.arange(0, BLOCK)
             most = tl.maximum(most, tl.abs(_image(direction, start + column, column < width, WORK)))
-        unit = tl.maximum(tl.max(most), _exactly(TINY, tl.float64))
+        unit = tl.maximum(tl.max(most), exactly(TINY, tl.float64))
     for first in range(0, width, BLOCK):
         column = first + tl.arange(0, BLOCK)
         inside = column < width
@@ -221,19 +221,19 @@ def _step_l2(
             way = _image(direction, at, inside, WORK).to(tl.float64) / unit
             along += way * way
             across += way * delta
-    most_squared, largest = _exactly(MOST, tl.float64), _exactly(LARGEST, tl.float64)
-    tiny = _exactly(TINY, tl.float64)
+    most_squared, largest = exactly(MOST, tl.float64), exactly(LARGEST, tl.float64)
+    tiny = exactly(TINY, tl.float64)
     squares = tl.sum(size_of)
     scale = tl.sum(nothing)
     if STEPS:
-        reach = tl.minimum(tl.load(length + row).to(tl.float64), _exactly(LONGEST_STEP, tl.float64))
+        reach = tl.minimum(tl.load(length + row).to(tl.float64), exactly(LONGEST_STEP, tl.float64))
         norm = tl.sqrt(tl.sum(along))
         scale = tl.where(norm > 0, reach / norm, 0.0)
         squares += 2 * scale * tl.sum(across) + scale * scale * tl.sum(along)
     limit = tl.load(radius + row).to(tl.float64)
     target = tl.minimum(limit * limit, largest)
     t = tl.minimum(target / tl.maximum(squares, tiny), most_squared)
-    enough = target * _exactly(ENOUGH, tl.float64)
+    enough = target * exactly(ENOUGH, tl.float64)
 
     rounds = 0
     while rounds < ROUNDS:
@@ -249,7 +249,7 @@ def _step_l2(
                 moved += (_image(direction, at, inside, WORK).to(tl.float64) / unit * scale).to(WORK)
             delta = moved - clean
             moved = clean + (delta.to(tl.float64) * s).to(WORK)
-            near = _clamp(moved, _image(low, at, inside, WORK), _image(high, at, inside, WORK))
+            near = clamp(moved, _image(low, at, inside, WORK), _image(high, at, inside, WORK))
             tl.store(out + at, near, mask=inside)
             square = tl.where(inside, delta.to(tl.float64) * delta.to(tl.float64), 0.0)
             kept = (near - clean).to(tl.float64)

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import losses
 from ..card import Card
 from ..errors import InputError
+from ..images import window
 from ..loop import Search
 from ..norms import per_row, row_sum
 from ..rows import Rows
@@ -77,11 +78,8 @@ class Square:
 
     @staticmethod
     def _recoloured(rows: Rows, side: int, luck: Tensor) -> Tensor:
-        _, channels, height, width = rows.x.shape
-        here = _window(luck[:, 0], luck[:, 1], side, height, width).expand(-1, channels, -1)
-        colour = _sign(luck[:, 4 : 4 + channels])[:, :, None] * per_row(rows.threat.radius, here)
-        painted = rows.x_adv.flatten(2).scatter(2, here, rows.x.flatten(2).gather(2, here) + colour)
-        return rows.threat.project(painted.view_as(rows.x))
+        colour = _sign(luck[:, 4 : 4 + rows.x.shape[1]]) * rows.threat.radius[:, None]
+        return rows.threat.recoloured(rows.x_adv, luck[:, :2], side, colour)
 
     # -- L2 and L1 --
 
@@ -103,9 +101,7 @@ class Square:
         side = min(max(side, 3) | 1, height, width)  # odd, for a hill with a summit, and more than one pixel
         power = 2 if rows.threat.norm.name == "l2" else 1
         delta = (rows.x_adv - rows.x).flatten(2)
-        here, there = (
-            _window(luck[:, k], luck[:, k + 1], side, height, width).expand(-1, channels, -1) for k in (0, 2)
-        )
+        here, there = (window(luck[:, k], luck[:, k + 1], side, height, width).expand(-1, channels, -1) for k in (0, 2))
         unused = (rows.threat.radius**power - row_sum(_powered(delta.flatten(1), power))).clamp_min(0) / channels
         inside = delta.gather(2, here)
         delta = delta.scatter(2, here, 0.0)
@@ -140,13 +136,6 @@ def _sums(values: Tensor) -> Tensor:
 def _sign(uniform: Tensor) -> Tensor:
     """+-1 from numbers in [0, 1)."""
     return (uniform >= 0.5).to(uniform.dtype) * 2 - 1
-
-
-def _window(top: Tensor, left: Tensor, side: int, height: int, width: int) -> Tensor:
-    """[b, 1, side * side] int64: places in the flat image of a square of that side; top and left are luck [b]."""
-    top, left = (top * (height - side + 1)).long(), (left * (width - side + 1)).long()
-    at = torch.arange(side, device=top.device)
-    return (top * width + left)[:, None, None] + (at[:, None] * width + at).flatten()
 
 
 def _hills(side: int, like: Tensor, power: int) -> Tensor:

@@ -5,7 +5,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attacks.kernels import triton_ascent, triton_keep, triton_l1, triton_losses, triton_noise, triton_steps
+from attacks.kernels import (
+    triton_ascent,
+    triton_grid,
+    triton_keep,
+    triton_l1,
+    triton_losses,
+    triton_noise,
+    triton_recolour,
+    triton_rows,
+    triton_steps,
+)
 
 TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
 OPTIONS = ("num_warps", "enable_fp_fusion")
@@ -48,6 +58,9 @@ for module, name in (
     (triton_losses, "_over_largest"),
     (triton_noise, "_random"),
     (triton_keep, "_keep"),
+    (triton_grid, "_on_grid"),
+    (triton_recolour, "_recolour"),
+    (triton_rows, "_take_rows"),
     (triton_l1, "_project"),
 ):
     kernels.append(Recorder(getattr(module, name)))
@@ -64,6 +77,7 @@ for dtype in (torch.float32, torch.float64):
         triton_ascent.ascend_linf(*state, x, x, unit, 0.25)
     triton_ascent.ascend_l2(x, *state, row, x, x, 0.25)
     triton_l1.project_l1(x, x, row, x, x)
+    triton_grid.on_grid(x, torch.stack((x, x)), 255)
     labels = torch.tensor([0, 1])
     kept, hit = (x, row.double(), labels, labels, labels > 0, labels, labels), labels > 0
     for norm, levels, ends in (
@@ -76,6 +90,9 @@ for dtype in (torch.float32, torch.float64):
     for classes, targeted, versus in ((2, False, None), (10, True, labels), (1000, False, None)):
         for loss in (triton_losses.margin, triton_losses.dlr, triton_losses.cross_entropy):
             loss(x[:, :classes], labels, targeted, versus)
+    triton_rows.take_rows([x, hit], labels)
+    picture = x[:, :300].reshape(2, 3, 10, 10)
+    triton_recolour.recolour(picture, picture, x[:, :2], 4, x[:, :3], x[:, :300], x[:, :300])
     triton_losses.verdict(x, labels, False)
     triton_losses.over_largest(x)
     for count in (1, 3072):

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import minimize
+from short import SHORT
 from torch.nn import functional
 
 import attacks
 from attacks import APGD, Goal, ThreatModel, Victim, kernels
 from attacks.kernels import reference
 from attacks.norms import NORMS
+from attacks.rows import Rows
 
 pytest.importorskip("triton", reason="this machine has no Triton")
 
@@ -90,6 +92,15 @@ def assert_near(got, wanted, ulps=64):
     scale = max(1.0, wanted[wanted.isfinite()].abs().max().item())
     assert got.dtype == wanted.dtype
     torch.testing.assert_close(got, wanted, rtol=0, atol=ulps * torch.finfo(wanted.dtype).eps * scale)
+
+
+def small():
+    """A network of five classes, inputs [8, 3, 4, 4] and its answers."""
+    torch.manual_seed(0)
+    layers = (torch.nn.Flatten(), torch.nn.Linear(48, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5))
+    model = torch.nn.Sequential(*layers).to(DEVICE).eval()
+    x = torch.rand(8, 3, 4, 4, generator=generator(1)).to(DEVICE)
+    return model, x, model(x).argmax(1)
 
 
 def logits_of(rows, classes, dtype):
@@ -168,17 +179,15 @@ def test_a_step_that_remembers_the_best_is_the_same_in_triton(poisoned, width, r
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_apgd_finds_the_same_where_its_step_is_triton(norm, monkeypatch):
     """Rows that leave, rows that go back to their best, a mask and a start that the best must not write into."""
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5))
-    x = torch.rand(8, 3, 4, 4, generator=generator(1)).contiguous(memory_format=torch.channels_last)
-    labels = model(x).argmax(1)
-    threat = ThreatModel(NORMS[norm], 0.3 if norm == "linf" else 1.5, mask=(torch.rand(3, 4, 4) > 0.2).float())
+    model, x, labels = small()
+    x = x.contiguous(memory_format=torch.channels_last)
+    threat = ThreatModel(NORMS[norm], 0.3 if norm == "linf" else 1.5, mask=(x[0] > 0.2).float())
     attack = APGD(steps=12, loss="margin", start="input")
     results, before = [], x.clone()
     for some in (reference, twins):
         monkeypatch.setattr(kernels, "ascend_linf", some.ascend_linf)
         monkeypatch.setattr(kernels, "ascend_l2", some.ascend_l2)
-        results.append(attacks.run(attack, Victim(model.eval()), x, Goal(labels), threat))
+        results.append(attacks.run(attack, Victim(model), x, Goal(labels), threat))
     wanted, got = results
     assert 0 < int(wanted.fooled.sum()) < len(x)
     assert torch.equal(x, before)
@@ -209,6 +218,24 @@ def test_the_way_back_to_an_l1_ball_is_the_same_in_triton(poisoned, width, dtype
         assert ((low <= got) & (got <= high)).all()
         assert ((got.double() - x.double()).abs().sum(1) <= radius.double() * (1 + 1e-12)).all()
         assert_near(got, wanted, ulps=4 if dtype == torch.float32 else 64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", SIZES)
+def test_a_grid_point_is_the_same_in_triton(poisoned, width, dtype):
+    """Of one try and of three, from whole levels, halves and what rounding leaves of whole ones."""
+    g = generator(width)
+    x = torch.randint(0, 256, (4, width), generator=g).to(dtype) / 255
+    whole = torch.randint(-20, 21, (3, 4, width), generator=g)
+    near = torch.tensor([0.0, 0.5, 1e-4, -1e-4, 2e-3, -2e-3], dtype=torch.float64)
+    off = near[torch.randint(6, (3, 4, width), generator=g)]
+    x_adv = (x.double() + (whole + off) / 255).to(dtype)
+    x_adv[1, 2, width // 2] = torch.nan
+    # On the CPU, for a GPU divides by 255 in that it multiplies by 1 / 255.
+    wanted = reference.on_grid(x, x_adv, 255)
+    for tries, points in ((x_adv, wanted), (x_adv[0], wanted[0])):
+        got = twins.on_grid(x.to(DEVICE), tries.to(DEVICE), 255).cpu()
+        torch.testing.assert_close(got, points, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_row_wider_than_one_block_is_the_same_in_triton(poisoned):
@@ -310,6 +337,70 @@ def test_a_direction_of_any_size_gives_the_same_step(kernels, scale):
         assert_near(got, wanted)
     else:
         assert got.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 3), (2, 20, 25), (1, 41, 25), (3, 32, 32)], ids=str)
+def test_a_square_is_painted_the_same_in_triton(poisoned, shape, dtype):
+    """63, 1000, 1025 and 3072 numbers; the luck of many draws at once, as an attack hands it over."""
+    channels, height, width = shape
+    x, x_adv, _, _, _, low, high = images(5, channels * height * width, dtype)
+    luck = torch.rand(5, 4, 2 + channels, generator=generator(shape), dtype=torch.float64).to(dtype)
+    luck[:2, :, :2] = torch.tensor([[[0.0]], [[1 - 1e-7]]])
+    colour = (luck[:, 2, 2:] - 0.5).to(DEVICE)
+    x_adv[4, -1] = torch.nan
+    for side in {1, (min(height, width) + 1) // 2, min(height, width)}:
+        pictures = x.view(-1, *shape), x_adv.view(-1, *shape)
+        arguments = (*pictures, luck.to(DEVICE)[:, 2, :2], side, colour, low, high)
+        got, wanted = twins.recolour(*arguments), reference.recolour(*arguments)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+# Rows
+
+
+@pytest.mark.parametrize("rows", [[], [3], [4, 0, 1]], ids=str)
+@pytest.mark.parametrize("width", SIZES)
+def test_rows_of_any_tensors_are_the_same_in_triton(poisoned, width, rows):
+    g = generator(width)
+    image = torch.randn(5, width, generator=g, dtype=torch.float64)
+    image[4, 0] = torch.nan
+    types = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int8, torch.bool)
+    tensors = [image.nan_to_num(1.0).to(dtype) if not dtype.is_floating_point else image.to(dtype) for dtype in types]
+    tensors += [image[:, 0] > 0, image[:, 0], image[:, :, None].expand(-1, -1, 2), image.float().t().contiguous().t()]
+    tensors += [image.bfloat16().flatten()[width % 2 :][: 4 * width].view(4, width).repeat(2, 1)[:5], image[:, :0]]
+    tensors = [each.to(DEVICE) for each in tensors]
+    at = torch.tensor(rows, dtype=torch.int64, device=DEVICE)
+    for got, wanted in zip(twins.take_rows(tensors, at), reference.take_rows(tensors, at), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
+    assert twins.take_rows([], at) == []
+
+
+@pytest.mark.parametrize("name", ["apgd", "pgd_adam", "nes", "transferred"])
+def test_all_that_lives_on_rows_is_cut_in_one_launch_and_a_run_finds_the_same(name, monkeypatch):
+    """Objects on rows (Adam's moments, what a surrogate is asked next, the trace) and queries of many tries, too."""
+    model, x, labels = small()
+    attack = attacks.CATALOG["pgd"](steps=8) if name == "transferred" else attacks.CATALOG[name](**SHORT[name])
+    attack = attacks.Transferred(attack, model, every=2) if name == "transferred" else attack
+    threat = attacks.linf(torch.linspace(0.05, 0.8, len(x)))
+    wanted = attacks.run(attack, model, x, labels, threat, watch=True, compact_below=0.0)
+    cuts, launches, whole_keep = [], [], Rows.keep
+
+    def keep(rows, at, *beside):
+        cuts.append(len(at))
+        return whole_keep(rows, at, *beside)
+
+    def take_rows(tensors, rows):
+        launches.append(len(rows))
+        return twins.take_rows(tensors, rows)
+
+    monkeypatch.setattr(Rows, "keep", keep)
+    monkeypatch.setattr(kernels, "take_rows", take_rows)
+    got = attacks.run(attack, model, x, labels, threat, watch=True)
+    assert len(cuts) > 0
+    assert launches == cuts
+    for field in ("x_adv", "fooled", "queries", "backwards", "step", "passes"):
+        assert torch.equal(getattr(got, field), getattr(wanted, field)), field
 
 
 # Losses
