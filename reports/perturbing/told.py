@@ -126,12 +126,26 @@ def meaning(run: SavedRun) -> list[str]:
             f"It does not say how robust {name} is. A generator is one attack among many; PGD-20 fools "
             f"{words.percent(pgd['fooled'], pgd['of'])}{stands}. An audit with several attacks says more."
         )
+    said += restrained(run)
     said += [
         "It holds for inputs like these and for this model. What other models make of the same perturbations stands "
         "under Transfer, where others were named.",
         "Whether people would notice was not asked. Eps bounds how far each input is moved, and no more.",
     ]
     return said
+
+
+def restrained(run: SavedRun) -> list[str]:
+    """What else it was trained for than to fool."""
+    goals = {"gan_weight": "to look untouched to a critic", "hinge_weight": "to be short"}
+    asked = [name for name in goals if run.config.get(name)]
+    if not asked:
+        return []
+    return [
+        f"It was also trained {' and '.join(goals[name] for name in asked)} "
+        f"({', '.join(f'{name} {words.number(run.config[name])}' for name in asked)}), and fools less for it. "
+        "--gan-weight 0 --hinge-weight 0 asks for nothing but to fool."
+    ]
 
 
 def doubts(run: SavedRun) -> list[Doubt]:

@@ -338,9 +338,9 @@ def test_one_that_was_begun_otherwise_is_not_gone_on_with(tmp_path):
         dynamically(run, victim, rounds=3, progress=stop)
     asked = victim.rows
 
-    def refused(match, **options):
+    def refused(match, **options: Any):
         with pytest.raises(InputError, match=match):
-            dynamically(options.pop("out", run), victim, resume=True, **{"rounds": 3} | options)
+            dynamically(**{"out": run, "victim": victim, "resume": True, "rounds": 3} | options)
 
     refused("rounds: 3 there, 2 asked", rounds=2)
     refused("budget: None there, 300 asked", budget=300)
