@@ -16,10 +16,13 @@ from attacks import noise
 from attacks.errors import InputError
 from attacks.victim import Victim, borrowed
 
-from .fit import Progress, Run, Samples
+from .checkpoint import FILE, refuse_differences, unpack
+from .fit import CHECKPOINT, Progress, Run, Samples
 from .lessons import AT_ONCE, USUAL, Distilling, Lessons
 from .perturb import Generated, Perturbing, success, train_perturber
 from .samples import SAMPLING, Draws, stream
+
+LESSONS = "lessons"  # the folder within a run's, with a file for each time that the victim was asked
 
 __all__ = ["Distilled", "Distilling", "agreement", "distill", "distill_dynamically"]
 
@@ -79,14 +82,18 @@ def distill_dynamically(
     copy: nn.Module | None = None,
     budget: int | None = None,
     held_out: Samples | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Run, Distilled]:
     """Dynamic distillation: a perturber learns from the copy, and the copy what the victim says of its output.
 
     After the static distillation, `rounds` times in the course of the recipe's steps, the perturber's newest outputs
-    for the data are shown to the victim and join the lessons. The run is written to `out` as by `train_perturber`; the
-    perturber learns to get away from the victim's own answers. Going on with one that was stopped is not possible.
+    for the data are shown to the victim and join the lessons. The run is written to `out` as by `train_perturber`, with
+    the lessons beside it (each round's inputs and answers); the perturber learns to get away from the victim's own
+    answers.
 
+    resume: goes on with what was stopped, on the CPU bit for bit; no question that was answered is asked again. What a
+        process had asked within a round, or before the first, when it was killed, is lost and not counted.
     rounds: each costs N queries, or what the budget leaves for it: as many rows, in turn.
     held_out: rows with labels; `measures["success"]` is then what the victim itself answers to `Generated` on them.
         That is the examiner's question, which is not among the queries.
@@ -94,36 +101,54 @@ def distill_dynamically(
     What can be seen to be wrong is refused before the victim is asked.
     """
     each = _each(len(x), rounds, recipe.steps, budget)
-    _check_before_asking(x, recipe, Path(out))
+    _check_before_asking(x, recipe, Path(out), resume)
     lessons = Lessons(victim, x, distilling, copy, budget)
-    lessons.ask(lessons.x, torch.arange(len(x)))
-    lessons.learn(distilling.epochs)
-    asking = _Asking(lessons, recipe, rounds, each, held_out)
+    done = _taken_up(lessons, Path(out), rounds) if resume else _asked_once(lessons)
+    asking = _Asking(lessons, recipe, rounds, each, held_out, done)
     data = Samples(x, lessons.answers[0].argmax(1).to(x.device), lessons.answers[0].shape[1])
     every = max(1, recipe.steps // (rounds + 1))
     recipe = replace(recipe, labels="true")
-    run = train_perturber(asking.rival, data, recipe, out, every=every, progress=progress, measure=asking)
+    run = train_perturber(
+        asking.rival, data, recipe, out, resume=resume, every=every, progress=progress, measure=asking
+    )
     return run, Distilled.of(lessons)
 
 
 class _Asking:
     """At each mark of the perturber's training: ask the victim, teach the copy, and let the perturber see it."""
 
-    def __init__(self, lessons: Lessons, recipe: Perturbing, rounds: int, each: int, held_out: Samples | None):
+    def __init__(
+        self, lessons: Lessons, recipe: Perturbing, rounds: int, each: int, held_out: Samples | None, done: int
+    ):
         assert lessons.copy is not None
         self.lessons, self.recipe, self.rounds, self.each, self.held_out = lessons, recipe, rounds, each, held_out
         self.rival = copies.deepcopy(lessons.copy)  # what the perturber is trained against, borrowed meanwhile
-        self.done = 0
+        self.done = done
 
     def __call__(self, run: Run) -> dict[str, float]:
         told: dict[str, float] = {}
-        if run.step and self.done < self.rounds:
-            told = self._round(run.generator)
+        if not run.step:
+            self.lessons.keep(_file(run.folder, 0), {"rounds": self.rounds})
+        elif self.done < self.rounds:
+            told = self._round(run)
         if run.step == self.recipe.steps and self.held_out is not None:
             told["success"] = self._success(run)
         return told | {"queries": int(self.lessons.queries.sum())}
 
-    def _round(self, perturber: Any) -> dict[str, float]:
+    def _round(self, run: Run) -> dict[str, float]:
+        """One that was asked already, by a process that was killed before the run was saved, is taken as answered."""
+        path = _file(run.folder, run.step)
+        if path.exists():
+            told = self.lessons.recall(path)
+        else:
+            told = self._asked(run.generator)
+            self.lessons.keep(path, told)
+        assert self.lessons.copy is not None
+        self.rival.load_state_dict(self.lessons.copy.state_dict())
+        self.done += 1
+        return told
+
+    def _asked(self, perturber: Any) -> dict[str, float]:
         lessons = self.lessons
         rows = (torch.arange(self.each) + self.done * self.each) % len(lessons.x)
         x, named = self._perturbed(perturber, rows), lessons.answers[0].argmax(1)[rows.to(lessons.device)]
@@ -132,9 +157,6 @@ class _Asking:
         with borrowed(self.rival):
             guesses = torch.cat([self.rival(part).argmax(1) for part in x.split(AT_ONCE)])
         lessons.learn(lessons.distilling.again)
-        assert lessons.copy is not None
-        self.rival.load_state_dict(lessons.copy.state_dict())
-        self.done += 1
         return {"agreement": _share(guesses == answers), "changed": _share(answers != named)}
 
     @torch.no_grad()
@@ -166,10 +188,33 @@ def agreement(one: nn.Module, other: nn.Module, x: Tensor) -> float:
     return float(torch.cat(same).double().mean())
 
 
-def _check_before_asking(x: Tensor, recipe: Perturbing, out: Path) -> None:
+def _file(folder: Path, step: int) -> Path:
+    return folder / LESSONS / f"step-{step}.safetensors"
+
+
+def _asked_once(lessons: Lessons) -> int:
+    """The static distillation, after which no round is done."""
+    lessons.ask(lessons.x, torch.arange(len(lessons.x)))
+    lessons.learn(lessons.distilling.epochs)
+    return 0
+
+
+def _taken_up(lessons: Lessons, folder: Path, rounds: int) -> int:
+    """All that was asked until the checkpoint; how many rounds that were. InputError where it was of other rounds."""
+    _, saved = unpack(folder / CHECKPOINT / FILE)
+    first = lessons.recall(_file(folder, 0))
+    refuse_differences(first, {"rounds": rounds}, folder)
+    steps = sorted(int(path.stem.partition("-")[2]) for path in (folder / LESSONS).glob("step-*.safetensors"))
+    known = [step for step in steps if 0 < step <= saved["progress"]["step"]]
+    for step in known:
+        lessons.recall(_file(folder, step))
+    return len(known)
+
+
+def _check_before_asking(x: Tensor, recipe: Perturbing, out: Path, resume: bool) -> None:
     """Raises InputError for what `train_perturber` would refuse once the victim's answers are spent."""
     Samples(x, bounds=(recipe.low, recipe.high)).check(replace(recipe, conditional=False))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not an empty folder. Name one that is, or that does not exist yet.")
 
 

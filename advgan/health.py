@@ -25,7 +25,8 @@ FAULTS = {
     "no_gradient": (
         lambda row: row.get("slope", 1.0) < ADAM_EPSILON,
         "the generator's gradient is next to zero: it has stopped learning",
-        "Take an objective that does not saturate (non_saturating, least squares, relativistic), or a penalty.",
+        "Take an objective that does not saturate (non_saturating, least squares, relativistic), or a penalty. A "
+        "perturber whose victim passes next to no gradient on: train it against a copy (advgan.distill).",
     ),
     "one_mode": (
         lambda row: row.get("spread", 1.0) < NARROW,

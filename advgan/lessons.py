@@ -2,7 +2,9 @@
 
 import copy as copies
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from attacks.api import check_inputs, device_of
 from attacks.errors import InputError
 from attacks.victim import Access, Victim, borrowed, check_logits
 
+from .checkpoint import FORMAT, pack, put_back, refuse_differences, tensors_of, unpack, write
 from .networks.classifier import classifier
 from .samples import Order
 from .train import descend
@@ -110,6 +113,38 @@ class Lessons:
                 parts = zip(x.split(AT_ONCE), answers.argmax(1).split(AT_ONCE), strict=True)
                 right += [self.copy(part).argmax(1) == named for part, named in parts]
         return float(torch.cat(right).double().mean())
+
+    def keep(self, path: Path, about: dict[str, Any]) -> None:
+        """Writes what was asked last, and all that the copy is; of the data themselves, the answers alone."""
+        assert self.copy is not None
+        assert self.opt is not None
+        tensors = tensors_of({"copy": self.copy}, {"opt": self.opt})
+        tensors |= {"answers": self.answers[-1], "queries": self.queries}
+        if len(self.shown) > 1:
+            tensors["shown"] = self.shown[-1]
+        write(path, pack(tensors, {"format": FORMAT, "config": self._config, "steps": self.steps, "about": about}))
+
+    def recall(self, path: Path) -> dict[str, Any]:
+        """Takes up the lesson after those that are known, as `keep` wrote it; the victim is not asked. Returns `about`.
+
+        Raises InputError for a file that is missing, damaged, or of a distillation with other options.
+        """
+        tensors, told = unpack(path)
+        refuse_differences(told["config"], self._config, path.parent)
+        answers = tensors["answers"].to(self.device)
+        self._begin(answers.shape[1])
+        assert self.copy is not None
+        assert self.opt is not None
+        put_back({"copy": self.copy}, {"opt": self.opt}, tensors, path)
+        self.copy.eval()
+        self.shown.append(tensors["shown"].to(self.device) if "shown" in tensors else self.x)
+        self.answers.append(answers)
+        self.queries, self.steps = tensors["queries"], told["steps"]
+        return told["about"]
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return asdict(self.distilling) | {"budget": self.budget, "access": self.victim.access.name}
 
     def _begin(self, classes: int) -> None:
         """The first answer has told how many classes there are."""

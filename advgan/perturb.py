@@ -29,6 +29,7 @@ __all__ = ["Generated", "Perturber", "Perturbing", "Success", "load_perturber", 
 
 AT_ONCE = 256  # rows of a pass
 ON_THE_WAY = 256  # held-out rows that are attacked at each mark; at the end, all
+LOOKED_AT = 64  # rows in which a gradient is looked for
 LEVELS = 255
 TIMED, TURNS = 100, 5  # rows of a timed pass, and passes
 SIZES = {"residual": (48, 3), "mlp": (256, 3)}  # width and depth where the recipe names none
@@ -280,12 +281,14 @@ def _checked(victims: tuple[nn.Module, ...], data: Samples, recipe: Perturbing, 
     counts = []
     for each in victims:
         try:
-            leaf, logits = Victim(each).differentiable(data.x[:2].to(device))
-            (gradient,) = torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
+            leaf, logits = Victim(each).differentiable(data.x[:LOOKED_AT].to(device))
+            unlike = torch.arange(logits.shape[1]).to(logits)  # weights, since the sum of the logits may be constant
+            (gradient,) = torch.autograd.grad((logits * unlike).sum(), leaf, allow_unused=True)
         except InputError as error:
             raise InputError(f"{error} {DISTIL}") from error
-        if gradient is None:
-            raise InputError(f"A perturber is trained by the victim's gradients, and this one gives none. {DISTIL}")
+        if gradient is None or not bool(gradient.any()):
+            none = "none" if gradient is None else f"0 for each of the first {len(leaf)} inputs"
+            raise InputError(f"A perturber is trained by the victim's gradients, and this one gives {none}. {DISTIL}")
         counts.append(logits.shape[1])
     if len(set(counts)) > 1:
         raise InputError(f"The victims know {counts} classes. Those that are fooled together must know the same.")

@@ -57,6 +57,7 @@ class PerturberPage(base.Page):
     speed_note: str
     progress: list[Chart]
     game: list[Chart]
+    judged: bool  # by a critic
     meaning: list[str]
     doubts: list[Doubt]
     command: str
@@ -90,6 +91,7 @@ def contents(run: SavedRun) -> PerturberPage:
         speed_note=_speed_note(results.get("timed")),
         progress=_progress(run),
         game=graphs.game(run),
+        judged=bool(run.config.get("gan_weight")),
         meaning=told.meaning(run),
         doubts=told.doubts(run),
         command=run.about.get("command", ""),

@@ -2,6 +2,7 @@
 
 import shlex
 
+from advgan.networks.perturber import FEATURES
 from reports import words
 from reports.pages.base import Doubt
 from reports.pages.shares import share
@@ -40,6 +41,11 @@ def threat(run: SavedRun) -> str:
     return str(run.config.get("threat", ""))
 
 
+def reads(run: SavedRun) -> bool:
+    """Whether it is shown a layer's output, and not the input."""
+    return bool(run.config.get("network") == FEATURES)
+
+
 def goal(run: SavedRun) -> str:
     """Of a targeted run the class; "any" where it is told which; empty for any wrong one."""
     target = run.config.get("target")
@@ -68,6 +74,7 @@ def what(run: SavedRun) -> str:
     data, pictures = run.about.get("data", {}), len(run.shape) == 3
     kind = KINDS.get(str(run.config.get("kind")), "")
     made = f"It makes {kind}" if kind else "It makes an adversarial example in one pass, without a gradient"
+    made += f", of what the layer {run.config['layer']} of {first(run)} makes of the input" if reads(run) else ""
     return (
         f"A generator of perturbations, trained on {data.get('training', 0):,} examples of {data.get('name', '')} "
         f"against {victim(run)}. {made}; {words.allowance(threat(run), pictures)} ({words.threat(threat(run))}; values "
@@ -96,7 +103,7 @@ def meant(run: SavedRun, name: str) -> str:
     """What an attack of the comparison did."""
     eps = words.threat(threat(run))
     return {
-        "generator": "one pass of its own, and no gradient",
+        "generator": f"one pass of its own{', a look into the model' if reads(run) else ''}, and no gradient",
         "fgsm": f"one gradient, {eps}",
         "pgd": f"20 gradients, {eps}",
         "uniform_noise": f"a random direction, taken to {eps}",
@@ -114,9 +121,7 @@ def meaning(run: SavedRun) -> list[str]:
     pgd = next((row for row in results["compared"] if row["name"] == "pgd"), None)
     said = [
         f"Counted are {words.of(of, clean['of'])} examples: held out from training, right when untouched"
-        + (f", and not of class {goal(run)} already. " if goal(run) not in ("", "any") else ". ")
-        + f"The {words.plural(clean['of'] - clean['correct'], 'example')} that {name} gets wrong anyway are left "
-        "out.",
+        + (f", and not of class {goal(run)} already." if goal(run) not in ("", "any") else "."),
         f"Each adversarial example was measured in float64 by the loop that runs all attacks: it lies within "
         f"{words.threat(threat(run))} and within the bounds, with no slack. What lies outside is not counted.",
     ]
@@ -126,12 +131,26 @@ def meaning(run: SavedRun) -> list[str]:
             f"It does not say how robust {name} is. A generator is one attack among many; PGD-20 fools "
             f"{words.percent(pgd['fooled'], pgd['of'])}{stands}. An audit with several attacks says more."
         )
+    said += restrained(run)
     said += [
         "It holds for inputs like these and for this model. What other models make of the same perturbations stands "
         "under Transfer, where others were named.",
         "Whether people would notice was not asked. Eps bounds how far each input is moved, and no more.",
     ]
     return said
+
+
+def restrained(run: SavedRun) -> list[str]:
+    """What else it was trained for than to fool."""
+    goals = {"gan_weight": "to look untouched to a critic", "hinge_weight": "to be short"}
+    asked = [name for name in goals if run.config.get(name)]
+    if not asked:
+        return []
+    return [
+        f"It was also trained {' and '.join(goals[name] for name in asked)} "
+        f"({', '.join(f'{name} {words.number(run.config[name])}' for name in asked)}), which as a rule fools less. "
+        "--gan-weight 0 --hinge-weight 0 asks for nothing but to fool."
+    ]
 
 
 def doubts(run: SavedRun) -> list[Doubt]:

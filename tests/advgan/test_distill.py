@@ -1,6 +1,10 @@
 """Does a copy come to answer as its victim does, from no more than that reveals, and is every question counted?"""
 
 import copy as copies
+import json
+import os
+import shutil
+import signal
 from typing import Any
 
 import pytest
@@ -260,6 +264,94 @@ def test_the_same_seed_gives_the_same_perturber_and_copy(tmp_path):
     assert torch.equal(one[1].copy(x), other[1].copy(x))
     z, labels = torch.zeros(20, 2), torch.zeros(20, dtype=torch.int64)
     assert torch.equal(one[0].generator(x, labels, z), other[0].generator(x, labels, z))
+
+
+def everything(folder):
+    """The generator's bytes, what run.json says beside times, and the lessons' bytes."""
+    about = json.loads((folder / "run.json").read_text())
+    for row in (about["measures"], *about["history"]):
+        row.pop("examples_per_second", None)
+    del about["seconds"]
+    lessons = {file.name: file.read_bytes() for file in (folder / "lessons").iterdir()}
+    return (folder / "generator.safetensors").read_bytes(), about, lessons
+
+
+def same(one, other):
+    assert torch.equal(one.queries, other.queries)
+    assert one.agreement == other.agreement
+    for name, value in one.copy.state_dict().items():
+        assert torch.equal(value, other.copy.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("at", [1, 6, 8, 23])
+def test_what_was_stopped_and_resumed_is_the_uninterrupted_one_and_asks_no_more(at, tmp_path):
+    """Marks are at 6, 12, 18 and 24; a round is asked at the first three of them."""
+
+    def stop(step, row):
+        if step == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    copy = nn.Sequential(nn.BatchNorm1d(6), linear_copy())
+    options: dict[str, Any] = {"rounds": 3, "copy": copy, "budget": 60 + 3 * 40}
+    _, whole = dynamically(tmp_path / "whole", **options)
+    victim = Counting()
+    with pytest.raises(KeyboardInterrupt):
+        dynamically(tmp_path / "parts", victim, progress=stop, **options)
+    _, parts = dynamically(tmp_path / "parts", victim, resume=True, **options)
+    assert victim.rows == parts.asked == 180
+    same(whole, parts)
+    assert everything(tmp_path / "whole") == everything(tmp_path / "parts")
+    _, again = dynamically(tmp_path / "parts", victim, resume=True, **options)
+    assert victim.rows == 180
+    same(whole, again)
+
+
+def test_a_round_that_was_answered_before_the_process_was_killed_is_not_asked_again(tmp_path):
+    """The lessons are of step 12, the checkpoint still of step 6."""
+    victim, kept = Counting(), tmp_path / "kept"
+
+    def killed(step, row):
+        if step == 7:
+            shutil.copytree(tmp_path / "run" / "checkpoint", kept)
+        if step == 13:
+            raise SystemError
+
+    with pytest.raises(SystemError):
+        dynamically(tmp_path / "run", victim, rounds=3, progress=killed)
+    assert victim.rows == 180
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    shutil.move(kept, tmp_path / "run" / "checkpoint")
+    _, parts = dynamically(tmp_path / "run", victim, rounds=3, resume=True)
+    assert victim.rows == parts.asked == 240
+    _, whole = dynamically(tmp_path / "whole", rounds=3)
+    same(whole, parts)
+    assert everything(tmp_path / "whole") == everything(tmp_path / "run")
+
+
+def test_one_that_was_begun_otherwise_is_not_gone_on_with(tmp_path):
+    def stop(step, row):
+        if step == 13:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    victim, run = Counting(), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        dynamically(run, victim, rounds=3, progress=stop)
+    asked = victim.rows
+
+    def refused(match, **options: Any):
+        with pytest.raises(InputError, match=match):
+            dynamically(**{"out": run, "victim": victim, "resume": True, "rounds": 3} | options)
+
+    refused("rounds: 3 there, 2 asked", rounds=2)
+    refused("budget: None there, 300 asked", budget=300)
+    refused("epochs: 2 there, 3 asked", distilling=Distilling(epochs=3, width=4))
+    refused("digest", x=data(60, seed=5))
+    refused("does not hold this network", copy=nn.Sequential(nn.Linear(6, CLASSES)))
+    refused("no file", out=tmp_path / "none")
+    file = run / "lessons" / "step-6.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    refused("step-6.safetensors is not a whole safetensors file")
+    assert victim.rows == asked
 
 
 def test_a_copy_with_running_statistics_keeps_those_that_it_learnt_last(tmp_path):

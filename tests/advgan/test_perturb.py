@@ -248,11 +248,30 @@ class Dead(Touchy):
         return super().forward(x.detach())
 
 
+class Rounding(Touchy):
+    def forward(self, x):
+        return super().forward((x * 255).round() / 255)
+
+
+class Fading(Touchy):
+    """Right answers, whose gradient is too small to learn from."""
+
+    def forward(self, x):
+        return super().forward(x.detach() + 1e-12 * (x - x.detach()))
+
+
+def test_a_victim_that_passes_next_to_no_gradient_is_warned_of_and_the_remedy_is_a_copy(tmp_path):
+    run = trained(tmp_path / "run", replace(RECIPE, steps=120), Fading(), every=20)
+    (warning,) = (each for each in run.warnings if each["kind"] == "no_gradient")
+    assert "advgan.distill" in warning["remedy"]
+
+
 @pytest.mark.parametrize(
     ("message", "options"),
     [
         ("istil", {"victim": Victim(Touchy(), Access.SCORES)}),
         ("istil", {"victim": Dead()}),
+        ("gives 0 for each of the first 64 inputs. Distil", {"victim": Rounding()}),
         ("Module is needed", {"victim": "resnet"}),
         ("target is class 7", {"recipe": replace(QUICK, target=7)}),
         ("within \\[0, 1\\]", {"data": replace(samples(), x=samples().x * 2)}),

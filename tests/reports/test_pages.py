@@ -15,7 +15,7 @@ from reports.comparing import changes
 from reports.comparing import page as comparison_page
 from reports.probing import job
 from reports.sources.data import from_arrays
-from tests.reports import looks, synthetic, synthetic_run
+from tests.reports import looks, small_perturber, synthetic, synthetic_run
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>&\"'{{ 7*7 }}"
 NAMES = (EVIL, *(f"class {k} of a name that is long" for k in range(9)))
@@ -54,12 +54,27 @@ def probe(folder: Path) -> None:
     job.probe({EVIL: zoo.load()["digits_robust"]}, data, asked, folder, examples=30)
 
 
+def universal_perturber(folder: Path) -> None:
+    small_perturber.write(folder, "--universal", "--target", "3", classes=NAMES, victim=EVIL, warning=EVIL)
+
+
+def perturber_per_class(folder: Path) -> None:
+    small_perturber.write(folder, "--per-class", "--gan-weight", "0", classes=NAMES, victim=EVIL)
+
+
+def perturber_of_vectors(folder: Path) -> None:
+    small_perturber.write(folder, "--network", "features", "--layer", "1", classes=NAMES, victim=EVIL, shape=(30,))
+
+
 PAGES: dict[str, Callable[[Path], None]] = {  # each writes report.html into a folder that is not there yet
     "audit": audit,
     "run of images": run_of_images,
     "run of points": run_of_points,
     "comparison": comparison,
     "probe": probe,
+    "universal perturber": universal_perturber,
+    "perturber for each class": perturber_per_class,
+    "perturber of vectors": perturber_of_vectors,
 }
 
 

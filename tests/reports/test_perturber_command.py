@@ -190,6 +190,18 @@ def test_the_page_escapes_names_and_is_the_same_for_the_same_run(trained: Advgan
     assert "<script" not in page.page(SavedRun.load("run"))
 
 
+def test_the_page_says_what_else_it_was_trained_for_than_to_fool(trained: Advgan):
+    def said(name: str) -> list[str]:
+        return [text for text in page.contents(SavedRun.load(name)).meaning if "nothing but to fool" in text]
+
+    assert "untouched to a critic and to be short (gan_weight 1, hinge_weight 1)" in said("run")[0]
+    assert "also trained to be short (hinge_weight 1)" in said("one")[0]
+    told = run_json("one")
+    told["config"]["hinge_weight"] = 0.0
+    Path("one/run.json").write_text(json.dumps(told))
+    assert said("one") == []
+
+
 def test_show_prints_the_table_of_a_perturber(trained: Advgan):
     ended = trained("show", "one")
     assert ended.status == 0
