@@ -91,8 +91,11 @@ class ThreatModel:
 
 def radius_from(text: str) -> float:
     """The nearest float64 to '8/255', '2.5/255', '0.1', 'inf'. ValueError, ZeroDivisionError where it is no number."""
-    above, over, below = text.partition("/")
-    return float(Fraction(above) / Fraction(below)) if over else float(text)
+    above, *below = text.split("/")
+    if not below:
+        return float(text)
+    (below,) = below
+    return float(Fraction(above) / Fraction(below))
 
 
 def linf(eps: float | Tensor, **options) -> ThreatModel:
