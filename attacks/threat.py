@@ -91,10 +91,10 @@ class ThreatModel:
 
 def radius_from(text: str) -> float:
     """The nearest float64 to '8/255', '2.5/255', '0.1', 'inf'. ValueError, ZeroDivisionError where it is no number."""
-    above, *below = text.split("/")
-    if not below:
+    above, *rest = text.split("/")
+    if not rest:
         return float(text)
-    (below,) = below
+    (below,) = rest
     return float(Fraction(above) / Fraction(below))
 
 
