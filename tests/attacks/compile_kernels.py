@@ -20,7 +20,8 @@ from attacks.kernels import (
     triton_steps,
 )
 
-TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
+HALVES = {torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+TYPES = HALVES | {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
 OPTIONS = ("num_warps", "enable_fp_fusion")
 
 
@@ -128,4 +129,11 @@ for dtype in (torch.float32, torch.float64):
     for count in (1, 3072):
         triton_noise.uniform(3, labels, 5, count, dtype)
         triton_noise.random_words(2**64 - 1, labels, 2**32 - 1, count)
+for dtype in HALVES:
+    x, row, labels = torch.zeros(2, 1025, dtype=dtype), torch.zeros(2, dtype=dtype), torch.tensor([0, 1])
+    triton_steps.step_linf(x, x, row, x, x)
+    triton_steps.step_l2(x, x, x, row, row, x, x)
+    triton_losses.dlr(x, labels, False)
+    triton_grid.on_grid(x, x, 255)
+    triton_recolour.recolour(x.view(2, 1, 25, 41), x.view(2, 1, 25, 41), x[:, :2], 4, x[:, :1], x, x)
 print(sum(len(kernel.done) for kernel in kernels))
