@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_steps import WORK, clamp, exactly
+from .triton_steps import WORK, clamp, computed_in, exactly, image
 
 BLOCK = 1024  # numbers by one program
 
@@ -20,7 +20,7 @@ def on_grid(x: Tensor, x_adv: Tensor, levels: int) -> Tensor:
     block = min(BLOCK, triton.next_power_of_2(numbers))
     with torch.cuda.device_of(x):
         _on_grid[(triton.cdiv(numbers, block), x_adv.numel() // numbers)](
-            x, x_adv, out, numbers, LEVELS=levels, WORK=WORK[x.dtype], BLOCK=block, enable_fp_fusion=False
+            x, x_adv, out, numbers, LEVELS=levels, WORK=WORK[computed_in(x)], BLOCK=block, enable_fp_fusion=False
         )
     return out
 
@@ -31,8 +31,8 @@ def _on_grid(x, x_adv, out, numbers, LEVELS: tl.constexpr, WORK: tl.constexpr, B
     inside = there < numbers
     at = tl.program_id(1).to(tl.int64) * numbers + there
     levels = exactly(LEVELS, WORK)
-    clean = tl.load(x + there, mask=inside, other=0.0)
-    steps = (tl.load(x_adv + at, mask=inside, other=0.0) - clean) * levels
+    clean = image(x, there, inside, WORK)
+    steps = (image(x_adv, at, inside, WORK) - clean) * levels
     nudge = exactly(1e-3, WORK)
     up, down = tl.floor(steps + nudge), tl.ceil(steps - nudge)
     whole = tl.where(steps > 0, up, tl.where(steps < 0, down, steps))

@@ -101,7 +101,8 @@ def _keep(
             for first in range(0, width, BLOCK):
                 column = first + tl.arange(0, BLOCK)
                 there = column < width
-                tl.store(best + start + column, tl.load(x_adv + start + column, mask=there), mask=there)
+                at = start + column
+                tl.store(best + at, tl.load(x_adv + at, mask=there), mask=there)
             tl.store(size + row, total)
             tl.store(found_at + row, step)
             if already == 0:

@@ -89,7 +89,7 @@ def _random(
         words = tl.interleave(tl.interleave(w0, w2), tl.interleave(w1, w3))
         values = words.to(tl.int64) if NUMBERS == "words" else (words >> 8).to(tl.float32) * 5.9604644775390625e-08
     column = first * EACH + tl.arange(0, BLOCK * EACH)
-    tl.store(out + row * count + column, values, mask=column < count)
+    tl.store(out + (row * count + column), values, mask=column < count)
 
 
 @triton.jit

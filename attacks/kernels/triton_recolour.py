@@ -48,12 +48,12 @@ def _recolour(
     there = number < numbers
     at = row * numbers + number
     top = (tl.load(corner + row * stride) * (height - side + 1)).to(tl.int32)
-    left = (tl.load(corner + row * stride + apart) * (width - side + 1)).to(tl.int32)
+    left = (tl.load(corner + (row * stride + apart)) * (width - side + 1)).to(tl.int32)
     channel = number // (height * width)
     down, right = number // width % height - top, number % width - left
     inside = there & (down >= 0) & (down < side) & (right >= 0) & (right < side)
     painted = tl.load(x + at, mask=inside, other=0.0) + tl.load(
-        colour + row * channels + channel, mask=inside, other=0.0
+        colour + (row * channels + channel), mask=inside, other=0.0
     )
     value = tl.where(inside, painted, tl.load(x_adv + at, mask=there, other=0.0))
     value = clamp(value, tl.load(low + at, mask=there, other=0.0), tl.load(high + at, mask=there, other=0.0))

@@ -41,7 +41,7 @@ def _copy(whole, taken, words, BLOCK: tl.constexpr):
 def _take_rows(table, rows, BLOCK: tl.constexpr):
     place = tl.program_id(0).to(tl.int64)
     row = tl.load(rows + place)
-    entry = table + 4 * tl.program_id(1)
+    entry = table + 4 * tl.program_id(1).to(tl.int64)
     whole, taken = tl.load(entry), tl.load(entry + 1)
     words, bytes_each = tl.load(entry + 2), tl.load(entry + 3)
     whole += row * words * bytes_each

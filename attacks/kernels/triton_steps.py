@@ -38,7 +38,7 @@ def linf(
 ) -> Tensor:
     """step_linf; with `before` it keeps up the last move, and with `best` it remembers where that is better."""
     rows, width = x_adv.shape
-    work = _work(x_adv)
+    work = computed_in(x_adv)
     block = min(COLUMNS, triton.next_power_of_2(width))
     optional = [x_adv if tensor is None else tensor for tensor in (unit, before)]
     images = [tensor.contiguous() for tensor in (x_adv, direction, low, high, *optional)]
@@ -89,7 +89,7 @@ def to_ball_and_box(
     mixed: what is shrunk is not z but the step ahead of it, with inertia.
     """
     rows, width = x.shape
-    work = _work(x)
+    work = computed_in(x)
     limits = torch.finfo(work)
     block = min(WIDEST, triton.next_power_of_2(width))
     ahead, before, inertia = mixed or (z, z, None)
@@ -120,7 +120,7 @@ def to_ball_and_box(
     return out
 
 
-def _work(images: Tensor) -> torch.dtype:
+def computed_in(images: Tensor) -> torch.dtype:
     """What is computed in."""
     return torch.float64 if images.dtype == torch.float64 else torch.float32
 
@@ -138,7 +138,7 @@ def clamp(value, low, high):
 
 
 @triton.jit
-def _image(pointer, at, inside, WORK: tl.constexpr):
+def image(pointer, at, inside, WORK: tl.constexpr):
     return tl.load(pointer + at, mask=inside, other=0.0).to(WORK)
 
 
@@ -169,12 +169,12 @@ def _step_linf(
     way = tl.load(direction + at, mask=inside, other=0.0)
     sign = tl.where(way > 0, 1.0, tl.where(way < 0, -1.0, 0.0)).to(WORK)
     if UNIT:
-        sign *= _image(unit, at, inside, WORK)
-    here = _image(x_adv, at, inside, WORK)
-    lowest, highest = _image(low, at, inside, WORK), _image(high, at, inside, WORK)
+        sign *= image(unit, at, inside, WORK)
+    here = image(x_adv, at, inside, WORK)
+    lowest, highest = image(low, at, inside, WORK), image(high, at, inside, WORK)
     moved = clamp(here + sign * reach, lowest, highest)
     if INERTIA is not None:
-        moved = _with_inertia(here, moved, _image(before, at, inside, WORK), INERTIA, WORK)
+        moved = _with_inertia(here, moved, image(before, at, inside, WORK), INERTIA, WORK)
         moved = clamp(moved, lowest, highest)
     if REMEMBERS:
         _remember(tl.load(better + row), x_adv, direction, best, best_grad, at, inside)
@@ -184,9 +184,9 @@ def _step_linf(
 @triton.jit
 def _mixed(z, ahead, before, at, inside, INERTIA: tl.constexpr, WORK: tl.constexpr):
     """What is on its way back: z itself or, with inertia, the step ahead of it."""
-    here = _image(z, at, inside, WORK)
+    here = image(z, at, inside, WORK)
     if INERTIA is not None:
-        here = _with_inertia(here, _image(ahead, at, inside, WORK), _image(before, at, inside, WORK), INERTIA, WORK)
+        here = _with_inertia(here, image(ahead, at, inside, WORK), image(before, at, inside, WORK), INERTIA, WORK)
     return here
 
 
@@ -206,19 +206,19 @@ def _step_l2(
         most = nothing
         for first in range(0, width, BLOCK):
             column = first + tl.arange(0, BLOCK)
-            most = tl.maximum(most, tl.abs(_image(direction, start + column, column < width, WORK)))
+            most = tl.maximum(most, tl.abs(image(direction, start + column, column < width, WORK)))
         unit = tl.maximum(tl.max(most), exactly(TINY, tl.float64))
     for first in range(0, width, BLOCK):
         column = first + tl.arange(0, BLOCK)
         inside = column < width
         at = start + column
         moved = _mixed(z, ahead, before, at, inside, INERTIA, WORK)
-        delta = (moved - _image(x, at, inside, WORK)).to(tl.float64)
+        delta = (moved - image(x, at, inside, WORK)).to(tl.float64)
         size_of += delta * delta
         if REMEMBERS:
             _remember(tl.load(better + row), z, direction, best, best_grad, at, inside)
         if STEPS:
-            way = _image(direction, at, inside, WORK).to(tl.float64) / unit
+            way = image(direction, at, inside, WORK).to(tl.float64) / unit
             along += way * way
             across += way * delta
     most_squared, largest = exactly(MOST, tl.float64), exactly(LARGEST, tl.float64)
@@ -243,13 +243,13 @@ def _step_l2(
             column = first + tl.arange(0, BLOCK)
             at = start + column
             inside = column < width
-            clean = _image(x, at, inside, WORK)
+            clean = image(x, at, inside, WORK)
             moved = _mixed(z, ahead, before, at, inside, INERTIA, WORK)
             if STEPS:
-                moved += (_image(direction, at, inside, WORK).to(tl.float64) / unit * scale).to(WORK)
+                moved += (image(direction, at, inside, WORK).to(tl.float64) / unit * scale).to(WORK)
             delta = moved - clean
             moved = clean + (delta.to(tl.float64) * s).to(WORK)
-            near = clamp(moved, _image(low, at, inside, WORK), _image(high, at, inside, WORK))
+            near = clamp(moved, image(low, at, inside, WORK), image(high, at, inside, WORK))
             tl.store(out + at, near, mask=inside)
             square = tl.where(inside, delta.to(tl.float64) * delta.to(tl.float64), 0.0)
             kept = (near - clean).to(tl.float64)

@@ -1,7 +1,10 @@
 """Compiles every Triton kernel for a GPU that need not be there, and prints how many; run in a process of its own."""
 
+import re
+
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -17,8 +20,33 @@ from attacks.kernels import (
     triton_steps,
 )
 
-TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
+HALVES = {torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+TYPES = HALVES | {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
 OPTIONS = ("num_warps", "enable_fp_fusion")
+
+
+def narrow_offsets(code: str) -> list[str]:
+    """The lines that would read elsewhere beyond 2^31 elements, of a kernel in Triton's intermediate language.
+
+    Offsets have 64 bits, but for constants; and so has the number of the row (or block) before anything is made of it.
+    """
+    lines = code.splitlines()
+    rows = [line.split("=")[0].strip() for line in lines if "tt.get_program_id x" in line]
+    narrow = []
+    for line in lines:
+        offset = re.search(r"tt.addptr %\S+, (%\S+) : .*i32>?( loc|$)", line)
+        used = any(re.search(rf"= .*{row}\b", line) for row in rows)
+        if (offset and not re.fullmatch(r"%c(st|-?\d+_i32)(_\d+)?", offset[1])) or (used and "arith.extsi" not in line):
+            narrow.append(line.strip())
+    return narrow
+
+
+@triton.jit
+def narrow(out, width):
+    """What must not pass for wide."""
+    column = tl.arange(0, 16)
+    tl.store(out + tl.program_id(0) * width + column, column)  # the row in 32 bits
+    tl.store(out + tl.program_id(0).to(tl.int64) * width + column, column)  # the column alone in 32 bits
 
 
 class Recorder:
@@ -46,10 +74,13 @@ class Recorder:
             values = {(names.index(name),): value for name, value in constants.items()}
             source = ASTSource(self.kernel, signature, constexprs=values)
             for capability in (80, 90):
-                triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+                compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+                assert (narrow := narrow_offsets(compiled.asm["ttir"])) == [], (names, narrow)
             self.done.add(key)
 
 
+compiled = triton.compile(ASTSource(narrow, {"out": "*i32", "width": "i32"}), target=GPUTarget("cuda", 90, 32))
+assert len(narrow_offsets(compiled.asm["ttir"])) >= 3
 kernels = []
 for module, name in (
     (triton_steps, "_step_linf"),
@@ -98,4 +129,11 @@ for dtype in (torch.float32, torch.float64):
     for count in (1, 3072):
         triton_noise.uniform(3, labels, 5, count, dtype)
         triton_noise.random_words(2**64 - 1, labels, 2**32 - 1, count)
+for dtype in HALVES:
+    x, row, labels = torch.zeros(2, 1025, dtype=dtype), torch.zeros(2, dtype=dtype), torch.tensor([0, 1])
+    triton_steps.step_linf(x, x, row, x, x)
+    triton_steps.step_l2(x, x, x, row, row, x, x)
+    triton_losses.dlr(x, labels, False)
+    triton_grid.on_grid(x, x, 255)
+    triton_recolour.recolour(x.view(2, 1, 25, 41), x.view(2, 1, 25, 41), x[:, :2], 4, x[:, :1], x, x)
 print(sum(len(kernel.done) for kernel in kernels))

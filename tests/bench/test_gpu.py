@@ -55,6 +55,7 @@ def launches() -> dict[str, tuple[Callable[[], object], float]]:
     no = at > 0
     ids = torch.arange(rows, device="cuda")
     allowed = torch.full_like(size, 0.04)
+    best, best_grad = x.clone(), way.clone()
 
     def keep(hit: Tensor) -> None:
         kept = (way, size.clone(), at.clone(), at.clone(), no.clone(), at.clone(), at.clone())
@@ -62,6 +63,12 @@ def launches() -> dict[str, tuple[Callable[[], object], float]]:
 
     return {
         "step_linf": (lambda: kernels.step_linf(x, way, eps, low, high), 5),
+        "ascend_linf, none better": (
+            lambda: kernels.ascend_linf(near, x, way, no, best, best_grad, eps, low, high, inertia=0.25),
+            6,
+        ),
+        "on_grid": (lambda: kernels.on_grid(x, near, 255), 3),
+        "take_rows, half of them": (lambda: kernels.take_rows([x], ids[::2]), 1),
         "step_l2": (lambda: kernels.step_l2(x, near, way, two / 10, two, low, high), 7),
         "shrink_l2": (lambda: kernels.shrink_l2(x, z, two, low, high), 6),
         "project_l1": (lambda: kernels.project_l1(x, near, sparse, low, high), 9),
