@@ -25,8 +25,8 @@ KINDS = {
 class Perturbing(Recipe):
     """AdvGAN's game (arXiv 1801.02610): loss + gan_weight * generator's loss + hinge_weight * soft hinge, batch means.
 
-    The weights of 1 are the paper's: what is made shall look untouched and be short, and fools less often for it. To
-    fool as often as the threat allows: gan_weight=0, hinge_weight=0.
+    The weights of 1 are the paper's: what is made shall look untouched and be short. Where nothing but fooling
+    counts: gan_weight=0, hinge_weight=0.
 
     gan_weight=0 trains against the victim alone, without a critic. conditional, conditioning and class_weight are for
     samples; the critic of perturbations is told no class.

@@ -109,8 +109,8 @@ def perturber(
             "--gan-weight",
             metavar="WEIGHT",
             rich_help_panel=HOW,
-            help="Of a critic's judgement whether an input looks untouched. 0 trains without a critic, which fools "
-            "more and takes less time. Without it: 1, as AdvGAN has it; for the digits 0.1.",
+            help="Of a critic's judgement whether an input looks untouched. 0 trains without a critic: "
+            "it is stronger, if little, and takes less time. Without it: 1, as AdvGAN has it; for the digits 0.1.",
         ),
     ] = None,
     hinge_weight: Annotated[
@@ -119,8 +119,8 @@ def perturber(
             "--hinge-weight",
             metavar="WEIGHT",
             rich_help_panel=HOW,
-            help="Of Euclidean length beyond --hinge. 0 leaves the length to the threat, which fools more. Without it: "
-            "1, as AdvGAN has it.",
+            help="Of Euclidean length beyond --hinge. 0 leaves the length to the threat: it is stronger, if little. "
+            "Without it: 1, as AdvGAN has it.",
         ),
     ] = None,
     hinge: Annotated[
@@ -183,8 +183,8 @@ def perturber(
     It writes a folder: report.html, the numbers (run.json), the generator, a checkpoint to go on from. The folder is
     an attack: advgan audit --attack generated:FOLDER.
 
-    Without more said, it also learns to look untouched and to be short, as AdvGAN does, and fools less than it could.
-    To fool as often as the threat allows: --gan-weight 0 --hinge-weight 0.
+    Without more said, it also learns to look untouched and to be short, as AdvGAN does.
+    For strength, where nothing but fooling counts: --gan-weight 0 --hinge-weight 0.
 
     Exit status: 0; 2 where the input cannot be used or training diverged; 130 after Ctrl-C, with the run saved.
 

@@ -148,7 +148,7 @@ def restrained(run: SavedRun) -> list[str]:
         return []
     return [
         f"It was also trained {' and '.join(goals[name] for name in asked)} "
-        f"({', '.join(f'{name} {words.number(run.config[name])}' for name in asked)}), which as a rule fools less. "
+        f"({', '.join(f'{name} {words.number(run.config[name])}' for name in asked)}). For strength, "
         "--gan-weight 0 --hinge-weight 0 asks for nothing but to fool."
     ]
 
