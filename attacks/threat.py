@@ -50,12 +50,12 @@ class ThreatModel:
 
     @classmethod
     def parse(cls, text: str, bounds: tuple[Bound, Bound] = (0.0, 1.0)) -> "ThreatModel":
-        """'linf:8/255', 'l2:0.5', 'l1:12', 'l0:20', 'linf:inf'."""
+        """'linf:8/255', 'linf:2.5/255', 'l2:0.5', 'l1:12', 'l0:20', 'linf:inf'."""
         name, colon, radius = text.strip().lower().partition(":")
         if name not in NORMS:
             raise unknown("norm", name, NORMS)
         try:
-            eps = float(Fraction(radius)) if "/" in radius else float(radius)
+            eps = radius_from(radius)
         except (ValueError, ZeroDivisionError):
             what = f"{radius!r} is not a number" if colon else "it names no eps"
             raise InputError(
@@ -85,6 +85,12 @@ class ThreatModel:
             bounds=(cut(low, "bounds"), cut(high, "bounds")),
             mask=cut(self.mask, "mask"),
         )
+
+
+def radius_from(text: str) -> float:
+    """The nearest float64 to '8/255', '2.5/255', '0.1', 'inf'. ValueError, ZeroDivisionError where it is no number."""
+    above, over, below = text.partition("/")
+    return float(Fraction(above) / Fraction(below)) if over else float(text)
 
 
 def linf(eps: float | Tensor, **options) -> ThreatModel:

@@ -3,7 +3,7 @@
 No share is rounded to 0 % or 100 % unless it is exactly that: digits are added until it is not.
 """
 
-from fractions import Fraction
+from attacks.threat import radius_from
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 NO_NAMES = "none"
@@ -87,8 +87,7 @@ def split(threat: str) -> tuple[str, str]:
 
 def eps(threat: str) -> float:
     """The radius of a threat in the units of x: "linf:8/255" gives 0.03137. ValueError where there is no number."""
-    radius = split(threat)[1]
-    return float(Fraction(radius)) if "/" in radius else float(radius)
+    return radius_from(split(threat)[1])
 
 
 def norm(name: str) -> str:

@@ -46,6 +46,8 @@ def measured(norm, x_adv, x):
         (" LInf:8/255 ", "linf", 8 / 255),
         ("l2:1e-3", "l2", 1e-3),
         ("linf: 16/255", "linf", 16 / 255),
+        ("linf:5.3/255", "linf", 5.3 / 255),
+        ("l2:1/3", "l2", 1 / 3),
     ],
 )
 def test_text_becomes_a_threat_model(text, norm, eps):
