@@ -43,7 +43,7 @@ MEANINGS = {
     ),
     Doubt.BROKEN_PROMISE: Meaning(
         "the margin rose far less, or far more, than the gradients promised",
-        "Give the search more starts, smaller steps and a black-box attack (square).",
+        "Give the search more starts, smaller steps and a black-box attack (square, nes).",
     ),
     Doubt.NOISY_GRADIENT: Meaning(
         "the gradients before and after a step have next to nothing in common",
@@ -51,7 +51,7 @@ MEANINGS = {
     ),
     Doubt.NO_RISE: Meaning(
         "the margin never rose above that of the clean input",
-        "Check the gradients with advgan doctor, and attack without them (square).",
+        "Check the gradients with advgan doctor, and attack without them (square, nes).",
     ),
     Doubt.STILL_RISING: Meaning(
         "the margin was still rising when the search ended",
@@ -67,7 +67,7 @@ MEANINGS = {
     ),
     Doubt.BLACK_BOX_AHEAD: Meaning(
         "queries without gradients came further than those with them",
-        "Give a black-box attack (square) more queries; the gradients are masked.",
+        "Give a black-box attack (square, nes) more queries; the gradients are masked.",
     ),
     Doubt.STILL_FINDING: Meaning(
         "the last passes still came further than those before",

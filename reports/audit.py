@@ -312,8 +312,10 @@ class _Assembled:
             found.append((None, "note", text))
         for text in dict.fromkeys(told.get("unbounded", {}).values()):
             found.append((None, "note", f"Nothing is certified: {text}"))
-        for norm, text in told.get("uncurved", {}).items():
-            found.append((None, "note", f"No curve over eps in {norm}: {text}"))
+        uncurved = told.get("uncurved", {})
+        for text in dict.fromkeys(uncurved.values()):
+            norms = words.listed([norm for norm, why in uncurved.items() if why == text])
+            found.append((None, "note", f"No curve over eps in {norms}: {text}"))
         for name, by_threat in told.get("overlap", {}).items():
             attack = self.plan.attacks[name]
             assert isinstance(attack, FromRun)

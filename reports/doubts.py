@@ -18,6 +18,7 @@ from reports.summary import Curve, Sweep
 from reports.verdicts import Verdict
 
 FEW = 100  # examples: with fewer, the 95 % interval is up to 20 points wide
+BLIND = ("scores", "decision")  # what a model reveals, where that is no gradients
 TELLING = 0.01  # share of the examples from which a disagreement between attacks is a warning
 
 
@@ -28,6 +29,7 @@ class Evidence:
     configuration: dict[str, Any]
     classes: list[str]
     sweeps: dict[str, dict[str, Sweep]]
+    blind: frozenset[str]  # the models that reveal no gradients
     curves: dict[str, dict[str, Curve]]
     verdicts: dict[tuple[str, str], Verdict]  # (model, threat) ->
 
@@ -41,6 +43,7 @@ def doubts(about: dict, rows: pd.DataFrame, curve_rows: pd.DataFrame) -> list[di
         about.get("configuration", {}),
         list(about.get("data", {}).get("classes", [])),
         summary.sweeps(rows),
+        frozenset(name for name, told in about.get("models", {}).items() if told.get("access") in BLIND),
         summary.curves(curve_rows),
         verdicts.verdicts(rows, about.get("configuration", {})),
     )
@@ -80,8 +83,8 @@ def _masked_gradients(evidence: Evidence) -> Iterator[dict]:
             count = int((_broken_by(evidence, sweep, kind) & ~by_gradient).sum())
             if count:
                 text = (
-                    f"{_names(evidence, sweep, kind)} ({'random noise' if kind == 'noise' else 'no gradients'}) breaks "
-                    f"{words.plural(count, 'example')} of {sweep.n:,} that no gradient attack broke: the gradients may "
+                    f"{_names(evidence, sweep, kind)} ({'random noise' if kind == 'noise' else 'no gradients'}) broke "
+                    f"{words.plural(count, 'example')} of {sweep.n:,} that no gradient attack did: the gradients may "
                     "be masked, so the true robust accuracy may be lower still. Give the gradient attacks more steps, "
                     "restarts and another loss, and the black-box ones more queries."
                 )
@@ -96,7 +99,7 @@ def _single_step_beats_many(evidence: Evidence) -> Iterator[dict]:
         count = int(lost.sum())
         if count:
             text = (
-                f"{_names(evidence, sweep, 'single step')} (one gradient) breaks {words.plural(count, 'example')} of "
+                f"{_names(evidence, sweep, 'single step')} (one gradient) broke {words.plural(count, 'example')} of "
                 f"{sweep.n:,} that {_names(evidence, sweep, 'gradient')} (many gradients) did not: the longer attacks "
                 "may be stuck. Give them more steps or restarts, or a smaller step."
             )
@@ -258,9 +261,15 @@ def _weak_set(evidence: Evidence) -> Iterator[dict]:
             if reason:
                 text = (
                     f"A weak set of attacks under {words.listed([sweep.threat for sweep in weak])}: {reason}. The true "
-                    "robust accuracy is likely lower; add --attack apgd."
+                    f"robust accuracy is likely lower; {_stronger(evidence, model)}"
                 )
                 yield _doubt("warning", text, model, weak[0].threat if len(weak) == 1 else None)
+
+
+def _stronger(evidence: Evidence, model: str) -> str:
+    if model not in evidence.blind:
+        return "add --attack apgd."
+    return "add black-box attacks of many queries, or attack a copy of the model that gives gradients."
 
 
 def _kinds(evidence: Evidence, sweep: Sweep) -> frozenset[str]:

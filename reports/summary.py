@@ -108,6 +108,8 @@ def kind(sweep: Sweep, k: int, configuration: dict[str, Any]) -> str:
     if "noise" in f"{sweep.attacks[k].partition(':')[0]} {options.get('class', '')}".lower():
         return "noise"
     most = sweep.backwards[k].max(initial=0)
+    if most == 1 and (options.get("class") == "Verdict" or options.get("steps", 1) != 1):
+        return "gradient"  # it would have gone on, and all fell to the first
     return "gradient" if most > 1 else "single step" if most == 1 else "black box"
 
 

@@ -75,8 +75,7 @@ def belief(audit: "Audit") -> Table:
     """Model by threat: the bracket, and of the verdict what stands with doubts and what its last passes still broke."""
     out = _table()
     out.add_column("model and threat", overflow="fold", ratio=1, min_width=12)
-    models = audit.about["models"]
-    bracketed = any("bracket" in told for model in models.values() for told in model["threats"].values())
+    models, bracketed = audit.about["models"], _is_bracketed(audit)
     for column in (*(["bracket", "of first"] if bracketed else []), "doubtful", "last half", "last tenth"):
         out.add_column(column, justify="right", no_wrap=True)
     for name, model in models.items():
@@ -139,6 +138,10 @@ def _has_belief(audit: "Audit") -> bool:
     return any(told.keys() & {"verdict", "bracket"} for told in threats)
 
 
+def _is_bracketed(audit: "Audit") -> bool:
+    return any("bracket" in told for model in audit.about["models"].values() for told in model["threats"].values())
+
+
 def _title(text: str) -> Text:
     # Text, not a string: a model's name may hold what rich would read as markup.
     return Text(f" {text}", style="bold underline")
@@ -185,10 +188,9 @@ def _dim(text: str) -> Text:
 def _legend(audit: "Audit") -> str:
     names = audit.timings[["model", "threat", "attack"]].to_numpy()
     whole = audit.timings["seconds"].to_numpy()[(names == "").all(axis=1)]
-    belief = (
-        "Bracket: shares certified and left standing, of the first examples. Doubtful: of those that stand. Last half, "
-        "last tenth: what these of the verdict's passes still broke. "
-    )
+    bracket = "Bracket: shares certified and left standing, of the first examples. " if _is_bracketed(audit) else ""
+    passes = "Last half, last tenth: what these of the verdict's passes still broke. "
+    belief = f"{bracket}Doubtful: of those that stand. {passes}"
     return (
         "! marks a number that a warning concerns, see What to doubt. "
         + (belief if _has_belief(audit) else "")

@@ -19,7 +19,7 @@ from attacks.certify import certify
 from attacks.doubts import doubts
 from attacks.errors import InputError
 from attacks.preflight import examine
-from attacks.victim import borrowed
+from attacks.victim import AccessError, borrowed
 from reports import overlap
 from reports.answers import Answers, clean_logits
 from reports.devices import SMALL, wait_for
@@ -33,7 +33,7 @@ from reports.plan import Plan
 from reports.provenance import example_digests
 from reports.record import ROW, UNSEEN
 from reports.sources.dataset import Batch
-from reports.sources.told import victim_of
+from reports.sources.told import REVEALED, victim_of
 
 CURVE = "fmn"  # finds the smallest perturbation, and so a whole curve over eps in one run
 FEWEST = 8  # rows: with fewer, matrix products go other ways and round otherwise
@@ -303,6 +303,10 @@ class _OnBatch:
             result = self._attacked((f"{norm}:inf", CURVE), catalogue.CATALOG[CURVE](), threat)
         except ModelError:
             raise
+        except AccessError:
+            revealed = REVEALED[self.victim.access]
+            self.piece.told.setdefault("uncurved", {})[norm] = f"it takes gradients, and the model reveals {revealed}."
+            return
         except InputError as error:  # the clean pass went well, so this is the norm, or a model without gradients
             self.piece.told.setdefault("uncurved", {})[norm] = str(error)
             return

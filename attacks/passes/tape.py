@@ -18,10 +18,25 @@ Forward = Callable[[Tensor], Tensor]  # inputs [b, ...] -> logits [b, K]
 
 
 def forward_of(model: nn.Module) -> Forward:
-    """The model's answers, checked to be logits; one in bfloat16 or float16 is handed its inputs in that type."""
+    """The model's answers, checked to be logits; one in float64, bfloat16 or float16 is handed its inputs in that type.
+
+    Inputs in float64 are not rounded for a model in float32, whose answers would then be to others: InputError.
+    """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    half = dtype if dtype in (torch.bfloat16, torch.float16) else None
-    return lambda x: _logits(model(x.to(half)), len(x))
+    other = dtype if dtype in (torch.float64, torch.bfloat16, torch.float16) else None
+
+    def forward(x: Tensor) -> Tensor:
+        try:
+            return _logits(model(x.to(other)), len(x))
+        except RuntimeError as error:
+            if other is None and x.dtype == torch.float64 and dtype is not None and "type" in str(error):
+                raise InputError(
+                    f"The inputs are float64 and the model computes in {str(dtype).removeprefix('torch.')} ({error}). "
+                    "Give inputs.float(), or attack model.double()."
+                ) from error
+            raise
+
+    return forward
 
 
 class Plain:

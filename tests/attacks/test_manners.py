@@ -457,6 +457,24 @@ def test_a_float64_model_is_attacked_in_float64(name):
 
 
 @several
+def test_a_float64_model_takes_inputs_in_float32(name):
+    net = Net().double().eval()
+    x, labels = task(net, dtype=torch.float64)
+    result = attacks.run(short(name), net, x.float(), labels, "linf:0.1")
+    assert result.x_adv.dtype == torch.float32
+    assert (net(result.x_adv.double()).argmax(1) != labels)[result.fooled].all()
+    assert name in ("gaussian_noise", "square") or result.fooled.any()
+
+
+@several
+def test_inputs_are_not_rounded_for_a_model_of_fewer_digits(name):
+    net = Net().eval()
+    x, labels = task(net)
+    with pytest.raises(attacks.InputError, match=r"float64 and the model computes in float32 .*inputs\.float\(\)"):
+        attacks.run(short(name), net, x.double(), labels, "linf:0.1")
+
+
+@several
 def test_a_bfloat16_model_behind_a_cast_is_attacked_in_float32(name):
     class Cast(nn.Module):
         def __init__(self):

@@ -210,9 +210,13 @@ def test_each_norm_has_a_curve_but_one_without_a_finite_eps(tmp_path: Path):
 def test_a_model_without_gradients_is_audited_and_has_no_curve(tmp_path: Path):
     weight = np.random.default_rng(0).normal(size=(36, 3))
     model = FromCallable(lambda x: x.reshape(len(x), -1) @ weight)
-    found = run(tmp_path / "out", model, dataset=data(model), attacks=["uniform_noise"], curves=True)
+    threats = ["linf:0.05", "l2:0.3"]
+    found = run(tmp_path / "out", model, dataset=data(model), threats=threats, attacks=["uniform_noise"], curves=True)
     assert found.about["models"]["toy"]["curves"] == {}
-    assert any("No curve over eps in linf" in doubt["text"] for doubt in found.about["doubts"])
+    (why,) = [doubt["text"] for doubt in found.about["doubts"] if "curve" in doubt["text"]]
+    assert (
+        why == "No curve over eps in linf and l2: it takes gradients, and the model reveals its scores, no gradients."
+    )
 
 
 # -- verdicts and certificates --

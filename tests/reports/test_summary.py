@@ -155,7 +155,7 @@ def test_a_black_box_attack_that_beats_the_gradients_is_a_doubt():
     few = {("linf:0.1", "pgd"): [0], ("linf:0.1", "square"): [0, 1]}
     many = {("linf:0.1", "pgd"): [0], ("linf:0.1", "square"): [0, 1, 2, 3]}
     (text,) = (found := said(rows(few, n=100)))
-    assert "square (no gradients) breaks 1 example of 100 that no gradient attack broke" in text
+    assert "square (no gradients) broke 1 example of 100 that no gradient attack did" in text
     assert found[text] == "note"
     assert list(said(rows(many, n=100)).values()) == ["warning"]
 
@@ -168,7 +168,7 @@ def test_noise_that_beats_the_gradients_is_a_warning():
 
 def test_a_single_step_that_beats_many_is_a_doubt():
     found = said(rows({("linf:0.1", "pgd"): [0], ("linf:0.1", "fgsm"): [1, 2]}, n=100))
-    assert "fgsm (one gradient) breaks 2 examples of 100 that pgd (many gradients) did not" in next(iter(found))
+    assert "fgsm (one gradient) broke 2 examples of 100 that pgd (many gradients) did not" in next(iter(found))
 
 
 def test_a_smaller_eps_that_broke_more_is_a_doubt():
@@ -212,6 +212,20 @@ def test_robust_accuracy_that_does_not_fall_with_eps_is_a_doubt():
 def test_a_weak_set_of_attacks_is_a_warning(attacks, why):
     found = said(rows({("linf:0.1", attack): [0] for attack in attacks}, n=100))
     assert any(why in text and severity == "warning" for text, severity in found.items())
+
+
+@pytest.mark.parametrize(("access", "advice"), [("gradient", "add --attack apgd"), ("scores", "a copy of the model")])
+def test_what_reveals_no_gradients_is_not_told_to_be_attacked_by_them(access, advice):
+    about = {**ABOUT, "models": {"m": {"access": access}}}
+    (text,) = said(rows({("linf:0.1", "square"): [0]}, n=100), about=about)
+    assert advice in text
+
+
+def test_attacks_that_needed_one_step_of_many_are_no_single_steps():
+    frame = rows({("linf:0.1", "pgd"): list(range(5)), ("linf:0.1", "square"): []}, n=5)
+    about = {"configuration": {"attacks": {"pgd": {"class": "GradientAscent", "steps": 40}}}}
+    sweep = summary.sweeps(frame.assign(backwards=np.where(frame["attack"] == "pgd", 1, 0)))["m"]["linf:0.1"]
+    assert [summary.kind(sweep, k, about["configuration"]) for k in range(2)] == ["gradient", "black box"]
 
 
 def test_few_examples_are_a_doubt_and_many_are_not():
