@@ -12,6 +12,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from ..passes.tape import HANDED
 from ..threat import Bound
 from ..victim import borrowed
 
@@ -64,7 +65,7 @@ class Look:
 
     def given(self, x: Tensor) -> Tensor:
         """A copy of x for the model, in the type that attacks hand it over in."""
-        return x.clone().to(self.dtype if self.dtype in HALF else x.dtype)
+        return x.clone().to(self.dtype if self.dtype in HANDED else x.dtype)
 
     def logits_at(self, x: Tensor) -> Tensor | None:
         """[b, K], at least float32; None where the model raises, or gives anything else."""

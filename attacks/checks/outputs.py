@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from ..passes.tape import HANDED
 from ..victim import are_probabilities
 from .finding import Finding, graded, number
-from .look import HALF, Look
+from .look import Look
 
 UNDERFLOW = 88.0  # exp(-88) is the last that float32 has in full: a lead beyond it leaves the softmax no slope
 TINY_SPREAD = 0.01  # logits that lie no further apart: the softmax weighs all classes alike
@@ -38,7 +39,7 @@ def output(look: Look) -> list[Finding]:
 def _raised(look: Look, error: Exception) -> Finding:
     shape = ", ".join(map(str, look.x.shape[1:]))
     why = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
-    if look.dtype not in (None, look.x.dtype, *HALF):
+    if look.dtype not in (None, look.x.dtype, *HANDED):
         have, want = (str(dtype).removeprefix("torch.") for dtype in (look.x.dtype, look.dtype))
         remedy = f"The model is {want} and the inputs are {have}: convert it, model.to(torch.{have}), or them."
     else:

@@ -12,6 +12,7 @@ NO_GRADIENT = (
     "operations. Use an attack from attacks/score/ or attacks/decision/, or remove detach, no_grad and numpy."
 )
 
+HANDED = (torch.float64, torch.bfloat16, torch.float16)  # a model in one of these is handed its inputs in that type
 AT_ONCE = 2**17  # numbers that a CPU is shown in one pass: with more, layers leave its cache and slow down
 
 Forward = Callable[[Tensor], Tensor]  # inputs [b, ...] -> logits [b, K]
@@ -23,7 +24,7 @@ def forward_of(model: nn.Module) -> Forward:
     Inputs in float64 are not rounded for a model in float32, whose answers would then be to others: InputError.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    other = dtype if dtype in (torch.float64, torch.bfloat16, torch.float16) else None
+    other = dtype if dtype in HANDED else None
 
     def forward(x: Tensor) -> Tensor:
         try:
