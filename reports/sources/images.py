@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from attacks.errors import InputError
@@ -21,6 +22,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 GREY = ("1", "L", "LA")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # Pillow reads others by running other programs
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # more than 8 bits per pixel
+MOST_CLASSES = 10**5
 LOOK_AT = 64  # images that decide whether a data set is grey
 
 
@@ -78,16 +80,21 @@ def stacked(pictures: Iterable[Picture], frame: Frame, batch_size: int) -> Piece
 def load_folder(folder: Path, *, image_size: int | None = None, labelled: bool = True) -> Dataset:
     """A folder with one folder of images per class; labels count the classes in the order of their names.
 
+    Where metadata.csv says which label the files of each folder have (columns file_name and label), they have that one.
     Unless `labelled`, all images are of one class, wherever in the folder they are. Examples are taken in turn from the
     classes, so that the first ones are spread over all of them.
     """
-    classes = _folders(folder) if labelled else [""]
-    files = [_image_files(folder / name) for name in classes]
+    places = _folders(folder) if labelled else [""]
+    labels = _labels(folder, places)
+    classes = [str(label) for label in range(max(labels, default=-1) + 1)]
+    for place, label in zip(places, labels, strict=True):
+        classes[label] = place
+    files = [_image_files(folder / place) for place in places]
     count = sum(map(len, files))
     if count == 0:
         if not labelled:
             raise InputError(f"{folder} holds no images ({', '.join(ENDINGS[:3])}, ...).")
-        what = f"{len(classes)} folders without images" if classes else "no folders"
+        what = f"{len(places)} folders without images" if places else "no folders"
         raise InputError(
             f"{folder} holds {what}; a folder of images per class is needed ({', '.join(ENDINGS[:3])}, ...): "
             f"{folder.name}/CLASS/IMAGE.png."
@@ -95,9 +102,9 @@ def load_folder(folder: Path, *, image_size: int | None = None, labelled: bool =
 
     def pictures() -> Iterator[Picture]:
         for turn in range(max(map(len, files))):
-            for label, names in enumerate(files):
+            for place, label, names in zip(places, labels, files, strict=True):
                 if turn < len(names):
-                    path = folder / classes[label] / names[turn]
+                    path = folder / place / names[turn]
                     yield Picture(str(path), path, label)
 
     frame = Frame.of(pictures(), image_size)
@@ -113,6 +120,22 @@ def load_folder(folder: Path, *, image_size: int | None = None, labelled: bool =
 
 def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _labels(folder: Path, places: list[str]) -> list[int]:
+    """One for each class's folder, no two the same."""
+    ordered = list(range(len(places)))
+    path = folder / "metadata.csv"
+    if not path.is_file():
+        return ordered
+    try:
+        said = pd.read_csv(path, usecols=["file_name", "label"], dtype={"file_name": str, "label": "int64"})
+    except ValueError:  # no such columns, or labels in words
+        return ordered
+    found = said.label.groupby(said.file_name.str.partition("/")[0]).unique().reindex(places)
+    labels = [int(each[0]) for each in found if isinstance(each, np.ndarray) and len(each) == 1]
+    whole = len(set(labels)) == len(places) and all(0 <= label < MOST_CLASSES for label in labels)
+    return labels if whole else ordered
 
 
 def _image_files(folder: Path) -> list[str]:

@@ -189,6 +189,23 @@ def test_image_folder_reads_the_images_and_metadata_names_each_of_them(tmp_path:
     assert len(ImageFolder(str(tmp_path / "set" / "clean"))) == 40
 
 
+def test_labels_are_right_where_a_class_has_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from reports.sources.data import load
+
+    x, y = (part[torch.isin(zoo.held_out()[1], torch.tensor([2, 5, 7]))][:12] for part in zoo.held_out())
+    made(tmp_path / "set", format="imagefolder", data=from_arrays(x, y, name="three of ten"))
+    monkeypatch.chdir(tmp_path / "set")
+    code = Path("README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("import reports")[0]
+    exec(code, named := {})
+    rows = pd.read_csv("images/metadata.csv").set_index("file_name").label
+    for k, (path, _) in enumerate(named["images"].samples):
+        assert named["images"][k][1] == rows[path.removeprefix("images/")]
+    source = load("images")
+    labels = torch.cat([batch.labels for batch in source.batches(None, 5)])
+    assert sorted(labels.tolist()) == sorted(y.tolist())
+    assert [source.classes[label] for label in (2, 3, 5, 7)] == ["2-2", "3", "5-5", "7-7"]
+
+
 def test_a_tar_shard_holds_each_example_under_one_key(tmp_path: Path):
     made(tmp_path / "set", format="webdataset", shard=100)
     with tarfile.open(tmp_path / "set/data/shard-00000.tar") as archive:
