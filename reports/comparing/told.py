@@ -9,9 +9,9 @@ def title(comparison: Comparison) -> str:
     change, paired = comparison.foremost, comparison.foremost.paired
     under = f"Under {words.threat(change.threat)}," + (f" {change.pair} in" if len(comparison.pairs) > 1 else "")
     if paired.rose == paired.fell:
-        return f"{under} B keeps as many of {paired.n:,} examples right as in A."
+        return f"{under} B keeps as many of {paired.n:,} examples right as A."
     more, than = abs(paired.rose - paired.fell), "more" if paired.rose > paired.fell else "fewer"
-    return f"{under} B keeps {more:,} {than} of {paired.n:,} examples right than in A."
+    return f"{under} B keeps {more:,} {than} of {paired.n:,} examples right than A."
 
 
 def detail(comparison: Comparison) -> list[str]:

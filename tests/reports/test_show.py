@@ -37,7 +37,7 @@ def test_a_run_is_shown_with_its_measures(advgan: Advgan):
 def test_two_audits_are_compared_on_the_terminal_and_on_a_page(advgan: Advgan):
     ended = advgan("show", "a", "b", "--html", "changed.html")
     assert (ended.status, ended.err) == (0, "")
-    assert "fewer of 60 examples right than in A" in ended.out
+    assert "fewer of 60 examples right than A." in ended.out
     assert "Two robustness audits compared" in Path("changed.html").read_text()
 
 
