@@ -79,7 +79,7 @@ def kind(folder: Path) -> str:
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """One of a run's two tables. InputError where it is not there, not whole, or of another format."""
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}. A run is what `advgan train gan --out FOLDER` writes.")
+        raise InputError(f"There is no folder {folder}. A run is what `advgan train` writes (--out).")
     try:
         told = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
