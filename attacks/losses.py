@@ -37,6 +37,31 @@ def margin(logits: Tensor, goal: Goal) -> Climb:
     return Climb(*kernels.margin(logits, goal.labels, goal.targeted, goal.versus))
 
 
+def soft_margin(logits: Tensor, goal: Goal) -> Climb:
+    """The margin to all rivals at once: -(sum of d^-2)^(-1/2) over how far each is behind, d. Targeted: the margin.
+
+    Rivals that are about as near as the nearest pull too, in a measure that the logits' scale does not change; where
+    one is ahead, as where there is one alone, it is the margin.
+    """
+    plain = margin(logits, goal)
+    if goal.targeted:
+        return plain
+    label = goal.labels[:, None]
+    behind = (logits.gather(1, label) - logits).scatter(1, label, torch.inf)
+    least = behind.amin(1, keepdim=True).clamp_min(torch.finfo(logits.dtype).tiny)
+    nearness = (least / behind).nan_to_num(0.0).clamp(0, 1)  # not d^-2 itself, which overflows
+    total = row_sum(nearness.square())[:, None].clamp_min(1.0)
+    pull = nearness**3 / total**1.5
+    slope = pull.scatter(1, label, -row_sum(pull)[:, None])
+    value = -(least / total.sqrt()).squeeze(1)
+    ahead = ~(plain.value < 0)
+    return Climb(
+        torch.where(ahead, plain.value, value.to(plain.value.dtype)),
+        torch.where(ahead[:, None], plain.slope, slope.to(plain.slope.dtype)),
+        plain.reached,
+    )
+
+
 def dlr(logits: Tensor, goal: Goal) -> Climb:
     """Difference of logits ratio: the margin over z1 - z3; targeted over z1 - (z3 + z4) / 2 (arXiv 2003.01690).
 
@@ -84,6 +109,7 @@ def from_function(function: Callable[[Tensor, Goal], Tensor]) -> Loss:
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "margin": margin,
+    "soft_margin": soft_margin,
     "dlr": dlr,
     "probability_margin": probability_margin,
 }

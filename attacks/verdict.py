@@ -26,11 +26,12 @@ from .victim import gradient, scores
 Effort = Literal["quick", "standard", "exhaustive"]
 
 QUICK, LOOK, ROUND = (11, 8), (10, 30), (12, 30)  # steps of an ascent; in L1
+LOSS = "soft_margin"  # towards one rival it is the margin
 RIVALS = 9  # wrong classes that are ranked by how near they are
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
 HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 LONG = 60  # steps of a long ascent
-LONG_PLAN = ((0, 0.15), (None, 0.05))  # to which of the nearest rivals, and for rows with how much of the way left
+NEARER = (0.15, 0.05, 0.02)  # for rows with no more of the way left: a long ascent each
 CHANCE = 8.0  # times the distance of the two best ends: what another ascent may bring
 PROBE = 12  # queries without gradients, after three rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
@@ -45,7 +46,7 @@ class Stage(IntEnum):
 
     CLEAN = 0
     LOOK = 1  # one ascent from the input
-    ROUNDS = 2  # ascents from far off, towards one rival after the other
+    ROUNDS = 2  # ascents from far off, towards all rivals or one after the other
     SCATTERED = 3  # ascents along mean gradients
     SEARCH = 4  # no gradients
     CATALOGUE = 5  # every other attack that applies
@@ -54,12 +55,12 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Short ascents of the margin from far-off starts, towards the nearest rivals in turn, while a row may yet fall.
+    """Short ascents of the margin from far-off starts, to all rivals or the nearest in turn, while a row may yet fall.
 
     effort: "quick" is one ascent from the input: 13 forwards, 11 gradients. "standard" lets go of a row once its best
-        point is far from the boundary and two ascents have ended there; rows that are near get long ascents, rows whose
-        ascents end in different places get mean gradients. Rows on which gradients cannot be trusted go on to a search
-        without them, for as long as it pays. "exhaustive" lets go of nothing, and then runs `also`.
+        point is far from the boundary and two ascents have ended there; rows that are near get long ascents, more of
+        them the nearer they are. Rows on which gradients cannot be trusted get mean gradients and go on to a search
+        without any, for as long as it pays. "exhaustive" lets go of nothing, and then runs `also`.
     rounds, queries: at most so many ascents, and queries of the search without gradients.
     also: attacks; those that are not made for the threat, the goal or the inputs are left out.
     start: where the first ascent sets out from (`attacks.Warm` gives it another attack's best proposal).
@@ -103,7 +104,7 @@ class Verdict:
         yield from _ascent(rows, start_named(self.start), *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
-        """Ascents from far off, towards one rival after the other."""
+        """Ascents from far off, towards all rivals or one after the other; one of them asks at strewn points."""
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
         if not rows.goal.targeted:
@@ -111,27 +112,27 @@ class Verdict:
             rows.rivals = by_nearness(answer, rows, RIVALS)
         rows.ends = torch.stack([rows.trace.seen.lead] * 2, 1) - torch.inf
         for number, (start, rival) in zip(range(1, self.rounds + 1), cycle(PLAN), strict=False):
-            yield from _towards(rows, rival, _ascent(rows, start, *ROUND))
+            ascent = start if isinstance(start, GradientAscent) else _ascent(rows, start, *ROUND)
+            yield from _towards(rows, rival, ascent)
             if number == 1:
                 self._let_go(rows, _out_of_reach(rows, BEYOND[1]))
             if number == 3:
                 yield from _probe(rows)
             if number >= 3:
-                self._let_go(rows, ~_suspect(rows) & ~_near(rows, LONG_PLAN[0][1]) & ~_open(rows))
+                self._let_go(rows, ~_suspect(rows) & ~_near(rows, NEARER[0]) & ~_open(rows))
 
     def _long(self, rows: Rows) -> Search:
-        """Ascents that adapt their steps to what they find, and so end higher than short ones."""
-        for rival, near in LONG_PLAN:
-            self._let_go(rows, ~_suspect(rows) & ~_near(rows, near) & ~_open(rows))
+        """Ascents that adapt their steps to what they find, and so end higher; more of them the nearer a row is."""
+        self._let_go(rows, ~_suspect(rows) & ~_near(rows, NEARER[0]) & ~_open(rows))
+        for following in (*NEARER[1:], 0.0):
             _enter(rows, Stage.LONG)
-            yield from _towards(rows, rival, APGD(LONG, "margin", at_random))
-        self._let_go(rows, ~_suspect(rows) & ~_open(rows))
+            yield from _towards(rows, None, APGD(LONG, LOSS, at_random))
+            self._let_go(rows, ~_suspect(rows) & ~_near(rows, following))
 
     def _scattered(self, rows: Rows) -> Search:
         """Along mean gradients, which lead over what is rough; twice where the model is random, and no further."""
         _enter(rows, Stage.SCATTERED)
         yield from SCATTERED.search(rows)
-        self._let_go(rows, ~_suspect(rows))
         if has(doubts(rows.trace.seen), Doubt.RANDOM).any():
             yield from SCATTERED.search(rows)
             self._let_go(rows, has(doubts(rows.trace.seen), Doubt.RANDOM))
@@ -173,12 +174,13 @@ class Verdict:
 def _ascent(rows: Rows, start: Start, steps: int, sparse: int) -> Attack:
     """In L1 what finds its way is APGD, which widens the ball first."""
     if rows.threat.norm.name == "l1":
-        return APGD(sparse, "margin", start)
+        return APGD(sparse, LOSS, start)
     return replace(DENSE, start=start, steps=steps)
 
 
-DENSE = GradientAscent("margin", Steepest(), share=1.0, schedule="cosine")
+DENSE = GradientAscent(LOSS, Steepest(), share=1.0, schedule="cosine")
 SCATTERED = replace(DENSE, steps=10, views=(Scattered(copies=4),))
+STREWN = replace(DENSE, steps=ROUND[0], start=at_random, views=(Scattered(copies=1),))
 
 
 def _towards(rows: Rows, rival: int | None, ascent: Attack) -> Search:
@@ -274,13 +276,13 @@ def _note(rows: Rows, doubt: Doubt, where: Tensor) -> None:
     rows.trace.seen.noted = rows.trace.seen.noted | (int(doubt) * where)
 
 
-PLAN: tuple[tuple[Start, int | None], ...] = (  # where a round starts, and to which of the nearest rivals it goes
+PLAN: tuple[tuple[Start | GradientAscent, int | None], ...] = (  # a round's start or ascent; to which of the rivals
+    (Coarse(5), None),
+    (STREWN, None),
     (Coarse(5), 0),
     (at_random, 1),
-    (Coarse(5), None),
+    (Coarse(9), None),
     (at_random, 2),
-    (Coarse(9), 1),
-    (at_random, 0),
     (_beside, None),
     (at_random, 3),
     (Coarse(5), 2),

@@ -13,7 +13,7 @@ from attacks import CATALOG, Access, Goal, InputError, Transferred, Victim, card
 from attacks.doubts import Doubt, doubts, has
 from attacks.gradient.pieces import Coarse, Scattered, far_off
 from attacks.gradient.rival import by_nearness
-from attacks.losses import margin
+from attacks.losses import from_function, margin, soft_margin
 from attacks.rows import Rows
 from attacks.verdict import Stage, Verdict
 from attacks.victim import gradient
@@ -311,3 +311,36 @@ def test_a_rival_that_the_box_holds_back_comes_last():
     rows = rows_of(x, torch.zeros(1, dtype=torch.int64), "linf:0.2")
     answer = Victim(model).answer(gradient(x, margin), rows.goal, rows.aim)
     assert by_nearness(answer, rows, 2).tolist() == [[2, 1]]
+
+
+# -- the loss --
+
+
+def behind(logits, goal):
+    gaps = logits.gather(1, goal.labels[:, None]) - logits
+    rivals = torch.ones_like(logits, dtype=torch.bool).scatter(1, goal.labels[:, None], False)
+    return gaps[rivals].view(len(logits), -1)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_the_soft_margin_and_its_slope_are_those_of_autograd(classes):
+    logits = torch.randn(20, classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    goal = Goal(logits.argmax(1))
+    formula = from_function(lambda z, goal: -((behind(z, goal) ** -2).sum(1) ** -0.5))
+    for found, expected in zip(soft_margin(logits, goal)[:2], formula(logits, goal)[:2], strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_where_one_is_ahead_or_the_goal_is_a_class_the_soft_margin_is_the_margin():
+    logits = torch.randn(20, 10, generator=torch.Generator().manual_seed(0))
+    for goal in (Goal(logits.argmin(1)), Goal(logits.argmax(1), targeted=True), Goal(logits.argmin(1), targeted=True)):
+        for soft, plain in zip(soft_margin(logits, goal), margin(logits, goal), strict=True):
+            assert torch.equal(soft, plain)
+
+
+def test_the_soft_margin_is_finite_at_a_tie_and_where_a_rival_is_infinitely_far():
+    logits = torch.tensor([[1.0, 1.0, 1.0], [0.0, -torch.inf, -torch.inf], [0.0, -1e-30, -torch.inf]])
+    climb = soft_margin(logits, Goal(torch.zeros(3, dtype=torch.int64)))
+    assert climb.slope.isfinite().all()
+    assert (climb.slope.sum(1).abs() < 1e-6).all()
+    assert climb.value.tolist() == [0.0, -torch.inf, pytest.approx(-1e-30)]
