@@ -20,7 +20,7 @@ MODES = Recipe(
 )
 
 RECIPES = {
-    "ring": replace(MODES, penalty_weight=Schedule(0.05, 0.001)),
+    "ring": replace(MODES, steps=25_000, penalty_weight=Schedule(0.05, 0.001)),  # with more, some modes shrink
     "grid": replace(MODES, penalty_weight=Schedule(0.4, 0.008)),
     "digits": Recipe(network="dcgan", width=32, conditional=True, steps=5000),
     "images": Recipe(network="dcgan", width=32, conditional=True, steps=4000),
