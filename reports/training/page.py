@@ -146,8 +146,9 @@ def _measures_note(run: SavedRun) -> str:
 
 
 def configured(run: SavedRun) -> list[tuple[str, str]]:
-    """The configuration, name by name."""
-    return [(name.replace("_", " "), _said(value)) for name, value in run.config.items() if name != "data"]
+    """The configuration, name by name; what is empty plays no part."""
+    told = {name: value for name, value in run.config.items() if name != "data" and value not in ("", [])}
+    return [(name.replace("_", " "), _said(value)) for name, value in told.items()]
 
 
 def _said(value: object) -> str:
