@@ -15,7 +15,7 @@ from .doubts import Doubt, doubts, has
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
 from .gradient.pgd import GradientAscent
-from .gradient.pieces import Coarse, Scattered, Start, Steepest, at_random, far_off, start_named
+from .gradient.pieces import Coarse, Proportional, Scattered, Start, Steepest, at_random, far_off, start_named
 from .gradient.rival import by_nearness
 from .loop import Attack, Search
 from .rows import Rows
@@ -25,7 +25,8 @@ from .victim import gradient, scores
 
 Effort = Literal["quick", "standard", "exhaustive"]
 
-QUICK, LOOK, ROUND = (11, 8), (10, 30), (12, 30)  # steps of an ascent; in L1
+QUICK, LOOK, ROUND = (11, 11), (10, 20), (12, 20)  # steps of an ascent; in L1
+WIDE = 30  # in L1, of one that begins in a wider ball
 LOSS = "soft_margin"  # towards one rival it is the margin
 RIVALS = 9  # wrong classes that are ranked by how near they are
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
@@ -171,11 +172,13 @@ class Verdict:
 # -- the parts of a search --
 
 
-def _ascent(rows: Rows, start: Start, steps: int, sparse: int) -> Attack:
-    """In L1 what finds its way is APGD, which widens the ball first."""
-    if rows.threat.norm.name == "l1":
-        return APGD(sparse, LOSS, start)
-    return replace(DENSE, start=start, steps=steps)
+def _ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> Attack:
+    """In L1 all coordinates move, or, from a coarse start, few of them in a ball that is wider at first (APGD)."""
+    if rows.threat.norm.name != "l1":
+        return replace(DENSE, start=start, steps=steps)
+    if isinstance(start, Coarse):
+        return APGD(WIDE, LOSS, start)
+    return replace(DENSE, start=start, steps=in_l1, direction=Proportional(), share=0.3)
 
 
 DENSE = GradientAscent(LOSS, Steepest(), share=1.0, schedule="cosine")

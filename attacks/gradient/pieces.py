@@ -188,6 +188,20 @@ class Steepest:
 
 
 @dataclass(frozen=True)
+class Proportional(Steepest):
+    """The gradient itself; all coordinates move in proportion to it, the largest by the step's length.
+
+    In L1 the projection then says which of them stay moved.
+    """
+
+    def move(self, rows, direction, length, progress):
+        if rows.threat.mask is not None:
+            direction = direction * rows.threat.mask.view_as(direction)
+        largest = direction.flatten(1).abs().amax(1).clamp_min(torch.finfo(direction.dtype).tiny)
+        return rows.threat.project(rows.x_adv + direction * per_row(length / largest, direction))
+
+
+@dataclass(frozen=True)
 class Momentum(Steepest):
     """Sum of gradients of L1 norm 1 (MI-FGSM, arXiv 1710.06081)."""
 

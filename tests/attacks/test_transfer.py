@@ -12,7 +12,7 @@ import attacks
 from attacks import CATALOG, Access, AccessError, Goal, InputError, Victim
 from attacks.combine import Cascade, EachTarget, Restarts, Transferred
 from attacks.gradient.pgd import GradientAscent, mi_fgsm, ni_fgsm
-from attacks.gradient.pieces import Adam, Momentum, Nesterov, gradients
+from attacks.gradient.pieces import Adam, Momentum, Nesterov, Proportional, gradients
 from attacks.gradient.transfer import Resized, Scaled, Translated, VarianceTuned, di_fgsm, si_fgsm, ti_fgsm
 from attacks.losses import cross_entropy, from_function, probability_margin
 from attacks.models import Averaged
@@ -238,6 +238,7 @@ LINEAR = {
     "PGD-Adam": CATALOG["pgd_adam"](),
     "PMA": CATALOG["pma"](),
     "APGD-restarts": CATALOG["apgd_restarts"](times=2),
+    "in proportion": GradientAscent("margin", Proportional(), 1.0, "input", 20, schedule="cosine"),
     "VMI": GradientAscent(direction=VarianceTuned(neighbours=2)),
     "VNI": GradientAscent(direction=VarianceTuned(Nesterov(), neighbours=2)),
 }
