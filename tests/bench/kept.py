@@ -57,4 +57,4 @@ def fingerprint_of(*tensors: Tensor) -> str:
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    return str(tuple(tensor.shape)).encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    return str(tuple(tensor.shape)).encode() + tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
