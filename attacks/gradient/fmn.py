@@ -17,6 +17,7 @@ from ..victim import Answer, gradient
 from .rival import distance_to, towards_nearest
 
 SHARE = {"linf": 1.0, "l2": 1.0, "l1": 0.3}  # of the radius: the first step, along the gradient over its dual norm
+SEEKING = 0.1  # in L1, of that step, until a row is fooled: longer ones wander far off on networks that are not smooth
 L0_STEP = 10.0  # widths of the box: whatever rises a tenth as steeply as the steepest coordinate goes to its bound
 L0_MEMORY = 0.75  # what the mean gradient keeps at each step
 
@@ -90,7 +91,10 @@ class FMN:
         radius = rows.radius.clamp_max(torch.finfo(grad.dtype).max ** 0.25)
         steepest = NORMS[norm.dual].size(grad.flatten(1)).clamp_min(TINY)
         direction = grad.sign() if norm.name == "linf" else grad / per_row(steepest, grad)
-        ahead = rows.x_adv + direction * per_row(radius * (share * SHARE[norm.name]), grad)
+        length = radius * (share * SHARE[norm.name])
+        if norm.name == "l1":
+            length = torch.where(rows.smallest.isfinite(), length, SEEKING * length)
+        ahead = rows.x_adv + direction * per_row(length, grad)
         inside = threat.project(ahead, radius)
         if norm.name == "linf":
             return inside
