@@ -119,6 +119,7 @@ def probe(
     from reports.commands.training import told
     from reports.devices import device_named
     from reports.probing import job, saved, text
+    from reports.probing.asked import Asked
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
 
@@ -129,7 +130,7 @@ def probe(
         raise InputError(f"--data {data} needs --threat, say --threat l2:0.5: the norm of distances and an eps.")
     if examples < 2:
         raise InputError(f"--examples is {examples}; a probe needs at least two, of two classes.")
-    asked = job.Asked(threat or THREAT, attack, directions, side, walk, seed)
+    asked = Asked(threat or THREAT, attack, directions, side, walk, seed)
     saved.refuse_to_harm(out, overwrite)
     place = device_named(device)
     found = data_sources.load(data or "digits", image_size=image_size, root=data_root).plain("advgan probe")
