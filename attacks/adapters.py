@@ -16,7 +16,8 @@ from .catalog import CATALOG, attack_named
 from .errors import InputError, unknown
 from .loop import Attack, Result
 from .norms import NORMS
-from .threat import Bound, Goal, ThreatModel
+from .threat import Goal, ThreatModel
+from .threat_set import Bound
 from .victim import Victim
 
 Bounds = tuple[Bound, Bound]

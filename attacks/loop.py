@@ -15,7 +15,8 @@ from .columns import Columns
 from .errors import InputError
 from .norms import per_row
 from .rows import Rows
-from .threat import Goal, ThreatModel, ThreatSet
+from .threat import Goal, ThreatModel
+from .threat_set import ThreatSet
 from .trace import Seen, Trace
 from .victim import Answer, Query, Spent, Victim, borrowed, check_logits, decision
 

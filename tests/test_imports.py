@@ -15,6 +15,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.errors"},
     {"attacks.kernels"},
     {"attacks.columns", "attacks.norms", "attacks.noise", "attacks.images", "attacks.hyperplanes"},
+    {"attacks.threat_set"},
     {"attacks.threat"},
     {"attacks.losses", "attacks.rows", "attacks.models", "attacks.bounds", "attacks.passes"},
     {"attacks.victim"},
