@@ -39,6 +39,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan.run", "advgan.gaussian"},
     {"advgan.table"},
     {"advgan.fit", "advgan.sample"},
+    {"advgan.success"},
     {"advgan.perturb", "advgan.unrestricted"},
     {"advgan.lessons"},
     {"advgan.distill"},
