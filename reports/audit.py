@@ -21,6 +21,7 @@ from reports.generated import FromRun
 from reports.options import described
 from reports.plan import Plan, usual_batch, usual_shard
 from reports.provenance import DataHash, state_hash, versions
+from reports.replacing import refuse_to_harm
 from reports.resume import plain
 from reports.sources.dataset import Dataset
 from reports.sources.told import told as source_told
@@ -128,7 +129,7 @@ def audit(
 def check_out(out: Path, overwrite: bool) -> None:
     """InputError where something is there that can neither be replaced nor be the audit that is asked for."""
     if overwrite or not (out / "audit.json").is_file():
-        Writer(out, overwrite=overwrite)
+        refuse_to_harm(out.resolve(), overwrite)
 
 
 def _whole(out: Path, fixed: Mapping[str, Any], data: Dataset, count: int) -> record.Audit:

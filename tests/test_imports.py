@@ -55,7 +55,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan"},
     {"reports.words", "reports.memory", "reports.zoo", "reports.terminal", "reports.devices", "reports.resume"},
     {"reports.record", "reports.spool"},
-    {"reports.answers", "reports.patience"},
+    {"reports.answers", "reports.patience", "reports.replacing"},
     {"reports.sources"},
     {"reports.provenance"},
     {"reports.generated"},
