@@ -54,6 +54,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"advgan.sequences"},
     {"advgan"},
     {"reports.words", "reports.memory", "reports.zoo", "reports.terminal", "reports.devices", "reports.resume"},
+    {"reports.reading"},
     {"reports.record", "reports.spool"},
     {"reports.answers", "reports.patience", "reports.replacing"},
     {"reports.sources"},
