@@ -67,16 +67,8 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"reports.pages", "reports.text", "reports.game"},
     {"reports.doctor"},
     {"reports.writer"},  # what it writes last is the report itself
-    {
-        "reports.gallery",
-        "reports.noise",
-        "reports.comparing",
-        "reports.overlap",
-        "reports.plan",
-        "reports.piece",
-        "reports.unsure",
-    },
-    {"reports.columns", "reports.unfinished", "reports.assembled"},
+    {"reports.gallery", "reports.noise", "reports.comparing", "reports.overlap", "reports.plan", "reports.piece"},
+    {"reports.unsure", "reports.columns", "reports.unfinished", "reports.assembled"},
     {"reports.work"},
     {"reports.fast"},
     {"reports.engines"},
