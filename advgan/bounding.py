@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from attacks.errors import InputError
-from attacks.threat import ThreatModel, ThreatSet
+from attacks.threat import ThreatModel
+from attacks.threat_set import ThreatSet
 
 LIMIT = 2.5  # of what goes into the L-inf tanh: 98.7 % of eps, and a slope of 0.027, where 10 would have none
 TINY = 1e-12  # floor below a root or divisor: a row of zeros stays zeros

@@ -13,7 +13,8 @@ from attacks.errors import InputError
 from attacks.loop import Search
 from attacks.passes.layers import heard
 from attacks.rows import Rows
-from attacks.threat import ThreatModel, ThreatSet
+from attacks.threat import ThreatModel
+from attacks.threat_set import ThreatSet
 from attacks.victim import Access, decision, features
 
 from .bounding import inside

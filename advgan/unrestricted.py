@@ -15,8 +15,9 @@ from attacks.api import device_of
 from attacks.api import run as attacked
 from attacks.card import Card
 from attacks.errors import InputError
-from attacks.loop import Result, Search
+from attacks.loop import Search
 from attacks.losses import margin
+from attacks.result import Result
 from attacks.rows import Rows
 from attacks.threat import Goal, linf
 from attacks.victim import Victim, borrowed, gradient

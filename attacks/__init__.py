@@ -8,10 +8,12 @@ from .combine import Cascade, EachTarget, Restarts, Transferred
 from .errors import InputError
 from .gradient.apgd import APGD
 from .gradient.fmn import FMN
-from .gradient.patch import Patch, PatchAttack, train_patch
+from .gradient.patch import PatchAttack
 from .gradient.pgd import GradientAscent, bim, fgsm, mi_fgsm, ni_fgsm, pgd
-from .loop import Attack, Result
+from .gradient.trained_patch import Patch, train_patch
+from .loop import Attack
 from .passes.forms import Form, fastest_form
+from .result import Result
 from .score.square import Square
 from .threat import Goal, ThreatModel, l0, l1, l2, linf
 from .victim import Access, AccessError, Victim

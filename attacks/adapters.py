@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from .api import run
 from .catalog import CATALOG, attack_named
 from .errors import InputError, unknown
-from .loop import Attack, Result
+from .loop import Attack
 from .norms import NORMS
-from .threat import Bound, Goal, ThreatModel
+from .result import Result
+from .threat import Goal, ThreatModel
+from .threat_set import Bound
 from .victim import Victim
 
 Bounds = tuple[Bound, Bound]

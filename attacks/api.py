@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from . import loop
 from .catalog import attack_named
 from .errors import InputError, unknown
-from .loop import Attack, Result, Until
+from .loop import Attack, Until
+from .result import Result
 from .threat import Goal, ThreatModel
 from .victim import Victim
 

@@ -41,8 +41,8 @@ def certify(
 ) -> Certificate:
     """Bound the margin of each row of x [B, ...] from below, by CROWN (arXiv 1811.00866) or by intervals alone.
 
-    model: gives logits [b, K]; what it may be made of is listed in attacks/bounds/aten.py. It is bounded in eval mode
-        and left as it was.
+    model: gives logits [b, K]; what it may be made of is listed in attacks/bounds/operators/. It is bounded in eval
+        mode and left as it was.
     threat: text such as "linf:8/255", or a `ThreatModel`; any of the four norms, cut by bounds and mask. `levels` are
         taken for continuous, which allows the attacker more.
     method: "crown", never worse than "intervals", which cost about as much as three forward passes in float64.

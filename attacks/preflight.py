@@ -9,7 +9,7 @@ from .checks import answers, data, gradients, manners, outputs
 from .checks.finding import Finding
 from .checks.look import Look
 from .errors import InputError
-from .threat import Bound
+from .threat_set import Bound
 from .victim import Access, Victim, borrowed
 
 __all__ = ["CHECKS", "Finding", "examine"]

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from . import noise
 from .columns import keep_of_all
-from .threat import Goal, ThreatSet
+from .threat import Goal
+from .threat_set import ThreatSet
 
 
 class Rows:

@@ -8,15 +8,16 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from attacks.errors import InputError
+from reports.reading import read_table
 
 FORMAT = 2
 READABLE = (1, 2)  # format 1 knows no verdict
 FILES = ("audit.json", "rows.parquet", "curves.parquet", "timings.parquet", "gallery.npz", "report.html")
 CERTIFICATES = "certificates.parquet"  # not in format 1
 FOLDER = "adversarial"
+AGAIN = "Run the audit again."
 
 ROW = np.dtype(
     [
@@ -74,13 +75,13 @@ class Audit:
         files = (*FILES, *((CERTIFICATES,) if about["format"] > 1 else ()), *_adversarial_files(about))
         missing = [name for name in files if not (folder / name).is_file()]
         if missing:
-            raise InputError(f"{folder} is not a whole audit: {', '.join(missing[:5])} not found. Run the audit again.")
+            raise InputError(f"{folder} is not a whole audit: {', '.join(missing[:5])} not found. {AGAIN}")
         audit = cls(
             folder=folder,
             about=about,
             rows=_read_rows(folder / "rows.parquet", about["format"]),
-            curves=_read_table(folder / "curves.parquet", ["model", "norm", "attack", *(CURVE.names or ())]),
-            timings=_read_table(folder / "timings.parquet", ["model", "threat", "attack", "seconds"]),
+            curves=read_table(folder / "curves.parquet", ["model", "norm", "attack", *(CURVE.names or ())], AGAIN),
+            timings=read_table(folder / "timings.parquet", ["model", "threat", "attack", "seconds"], AGAIN),
             certificates=_read_certificates(folder / CERTIFICATES, about["format"]),
             gallery=read_arrays(folder / "gallery.npz", tuple(GALLERY)),
         )
@@ -109,7 +110,7 @@ def _read_about(folder: Path, *, any_format: bool = False) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{folder} holds no audit.json. Name a folder that `advgan audit` wrote.") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'audit.json'} cannot be read ({error}). Run the audit again.") from error
+        raise InputError(f"{folder / 'audit.json'} cannot be read ({error}). {AGAIN}") from error
     if not isinstance(about, dict) or not {"format", "models", "data"} <= about.keys():
         raise InputError(f"{folder / 'audit.json'} is not an audit's. Name a folder that `advgan audit` wrote.")
     if about["format"] not in READABLE and not any_format:
@@ -129,27 +130,16 @@ def _adversarial_files(about: dict[str, Any]) -> list[str]:
     ]
 
 
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read ({error}). Run the audit again.") from error
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise InputError(f"{path} lacks the columns {', '.join(missing)}. Run the audit again.")
-    return frame
-
-
 def _read_rows(path: Path, format_: int) -> pd.DataFrame:
     """rows.parquet; the columns that a format did not have yet say that nothing was seen."""
     names = [name for name in ROW.names or () if format_ > 1 or name not in UNSEEN]
-    frame = _read_table(path, ["model", "threat", "attack", *names])
+    frame = read_table(path, ["model", "threat", "attack", *names], AGAIN)
     return frame if format_ > 1 else frame.assign(**UNSEEN)
 
 
 def _read_certificates(path: Path, format_: int) -> pd.DataFrame:
     names = ["model", "threat", *(CERTIFICATE.names or ())]
-    return _read_table(path, names) if format_ > 1 else pd.DataFrame(columns=names)
+    return read_table(path, names, AGAIN) if format_ > 1 else pd.DataFrame(columns=names)
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -158,7 +148,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}). Run the audit again.") from error
+        raise InputError(f"{path} cannot be read ({error}). {AGAIN}") from error
 
 
 def _check_fit(audit: Audit) -> None:
@@ -174,5 +164,5 @@ def _check_fit(audit: Audit) -> None:
         odd = next(key for key in {**counts, **told} if counts.get(key) != told.get(key))
         raise InputError(
             f"{audit.folder} does not fit together: rows.parquet has {counts.get(odd, 0)} rows of {', '.join(odd)}, "
-            f"audit.json speaks of {told.get(odd, 0)}. Run the audit again."
+            f"audit.json speaks of {told.get(odd, 0)}. {AGAIN}"
         )

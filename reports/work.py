@@ -9,18 +9,16 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import attacks as catalogue
 from attacks import Access, Attack, Form, Goal, Result, ThreatModel, Victim
 from attacks.certify import certify
-from attacks.doubts import doubts
 from attacks.errors import InputError
 from attacks.preflight import examine
 from attacks.victim import AccessError, borrowed
-from reports import overlap
+from reports import columns, overlap
 from reports.answers import Answers, clean_logits
 from reports.devices import SMALL, wait_for
 from reports.gallery import Gallery, Smallest
@@ -31,9 +29,9 @@ from reports.patience import ModelError, blaming_the_model, within
 from reports.piece import Piece, packed
 from reports.plan import Plan
 from reports.provenance import example_digests
-from reports.record import ROW, UNSEEN
 from reports.sources.dataset import Batch
 from reports.sources.told import REVEALED, victim_of
+from reports.unsure import explain, take_back
 
 CURVE = "fmn"  # finds the smallest perturbation, and so a whole curve over eps in one run
 FEWEST = 8  # rows: with fewer, matrix products go other ways and round otherwise
@@ -217,66 +215,17 @@ class _OnBatch:
             answers = answers.with_rows(broken, Answers.of(logits, batch.labels[broken]))
         unsure = (answers.prediction != batch.labels) != result.fooled
         if bool(unsure.any()):
-            self._explain(result.x_adv)
+            explain(self.name, self.auditor.victim, result.x_adv, self.plan.seed)
             self.piece.told["unsure"] += int(unsure.sum())
             answers = answers.with_rows(unsure.nonzero().squeeze(1), self.clean.rows(unsure))
-            _take_back(result, unsure, batch.x, answers.prediction != batch.labels)
+            take_back(result, unsure, batch.x, answers.prediction != batch.labels)
         return answers
 
-    def _explain(self, x: Tensor) -> None:
-        """Raises InputError where the model is to blame for a verdict that a plain pass does not bear out."""
-        victim = self.auditor.victim
-        with borrowed(victim.model, self.plan.seed):
-            once, again = victim.logits(x), victim.logits(x)
-            alone = torch.cat([victim.logits(row[None]) for row in x])
-        near = 1e-2 * float(once.max() - once.min())
-        if not torch.allclose(once, again, rtol=0, atol=near / 10):
-            raise InputError(
-                f"The model {self.name} is random: it answers the same inputs differently (logits differ by up to "
-                f"{float((once - again).abs().max()):.3g}). Turn its randomness off in eval mode."
-            )
-        if not torch.allclose(once, alone, rtol=0, atol=near):
-            raise InputError(
-                f"The model {self.name} answers an input differently beside others (logits differ by up to "
-                f"{float((once - alone).abs().max()):.3g}): its rows are not independent, as with batch statistics. "
-                "Use running statistics in eval mode."
-            )
-
     def _write(self, threat: str, attack: str, result: Result, answers: Answers) -> None:
-        batch, clean = self.batch, self.clean
-        columns = {
-            "id": batch.ids,
-            "label": batch.labels,
-            "clean_prediction": clean.prediction,
-            "correct": clean.prediction == batch.labels,
-            "fooled": result.fooled,
-            "adversarial_prediction": answers.prediction,
-            "size": result.size,
-            "margin": answers.margin.double(),
-            "queries": result.queries,
-            "backwards": result.backwards,
-            "passes": result.passes,
-        }
-        if result.seen is not None:
-            columns |= {"stage": result.seen.stage, "doubts": doubts(result.seen), "gap": result.seen.gap.double()}
-        rows = {name: tensor.detach().cpu().numpy() for name, tensor in columns.items()}
-        for name, value in UNSEEN.items():
-            rows.setdefault(name, _filled(name, len(batch.ids), value))
-        fooled = rows["fooled"].tolist()
-        found = iter(packed(result.x_adv[result.fooled].detach().cpu().numpy()))
-        self.piece.add("row", threat=threat, attack=attack, **rows, x=[next(found) if hit else None for hit in fooled])
-        self._mark(threat, attack)
-
-    def _mark(self, threat: str, attack: str) -> None:
-        """An input without a finite answer: clean_prediction is -1, and it counts as wrong."""
-        ids, x, labels = (tensor.cpu().numpy() for tensor in self.unanswered)
-        if len(ids) == 0:
-            return
-        said: dict[str, Any] = {"clean_prediction": -1, "correct": False, "fooled": True, "adversarial_prediction": -1}
-        said |= {"size": 0.0, "margin": math.inf, "queries": 1, "backwards": 0, "passes": 1}
-        said |= {"stage": -1, "doubts": 0, "gap": math.nan}
-        rows = {name: _filled(name, len(ids), value) for name, value in said.items()}
-        self.piece.add("row", threat=threat, attack=attack, id=ids, label=labels, **rows, x=packed(x))
+        rows = columns.of_rows(self.batch, self.clean, result, answers)
+        self.piece.add("row", threat=threat, attack=attack, **rows)
+        if len(self.unanswered.ids):
+            self.piece.add("row", threat=threat, attack=attack, **columns.of_unanswered_rows(self.unanswered))
 
     def _certify(self, text: str, threat: ThreatModel, standing: Tensor) -> None:
         """Bounds for those of the first examples that stand [b] bool; the others need none."""
@@ -296,13 +245,13 @@ class _OnBatch:
         except InputError as error:
             self.piece.told.setdefault("unbounded", {})[text] = str(error)
             return
-        columns = {"id": whole.ids, "margin": margin, "certified": margin > 0}
-        rows = {name: tensor[first].cpu().numpy() for name, tensor in columns.items()}
+        rows = {"id": whole.ids, "margin": margin, "certified": margin > 0}
+        rows = {name: tensor[first].cpu().numpy() for name, tensor in rows.items()}
         self.piece.add("certificate", threat=text, attack="certify", **rows)
         self.piece.took((text, "certify"), time.perf_counter() - start)
 
     def _curve(self, norm: str, threat: ThreatModel) -> None:
-        batch, unanswered = self.batch, self.unanswered
+        batch = self.batch
         try:
             result = self._attacked((f"{norm}:inf", CURVE), catalogue.CATALOG[CURVE](), threat)
         except ModelError:
@@ -315,33 +264,9 @@ class _OnBatch:
             self.piece.told.setdefault("uncurved", {})[norm] = str(error)
             return
         correct = self.clean.prediction == batch.labels
-        columns = {
-            "id": batch.ids,
-            "correct": correct,
-            "size": result.size,
-            "queries": result.queries,
-            "backwards": result.backwards,
-        }
-        rows = {name: tensor.cpu().numpy() for name, tensor in columns.items()}
-        self.piece.add("curve", threat=norm, attack=CURVE, **rows)
-        if len(unanswered.ids):
-            n = len(unanswered.ids)
-            said = {"correct": False, "size": 0.0, "queries": 1, "backwards": 0}
-            rows = {name: _filled(name, n, value) for name, value in said.items()}
-            self.piece.add("curve", threat=norm, attack=CURVE, id=unanswered.ids.cpu().numpy(), **rows)
+        self.piece.add("curve", threat=norm, attack=CURVE, **columns.of_curve(batch, correct, result))
+        if len(self.unanswered.ids):
+            self.piece.add("curve", threat=norm, attack=CURVE, **columns.of_unanswered_curve(self.unanswered))
         rays = noise(self.victim, threat, batch, correct, result.size, self.plan.seed)
         if rays is not None:
             self.piece.add("noise", threat=norm, attack=CURVE, **rays)
-
-
-def _filled(name: str, n: int, value: Any) -> Any:
-    return np.full(n, value, ROW[name])
-
-
-def _take_back(result: Result, rows: Tensor, x: Tensor, wrong: Tensor) -> None:
-    """These rows [b] bool count as their clean input does."""
-    result.x_adv[rows] = x[rows]
-    result.fooled[rows] = wrong[rows]
-    result.size[rows] = torch.where(wrong[rows], 0.0, torch.inf).to(result.size)
-    result.step[rows] = torch.where(wrong[rows], 0, -1)
-    result.passes[rows] = torch.where(wrong[rows], result.passes[rows], -1)

@@ -1,12 +1,9 @@
-"""How is an audit written as it goes on, and never left half-written?
+"""How is an audit written as it goes on?
 
-Everything is written into a folder beside the final one, which takes its place when it is complete. Clock times and
-durations stand in timings.parquet alone: every other file is the same bytes for the same run.
+Clock times and durations stand in timings.parquet alone: every other file is the same bytes for the same run.
 """
 
-import errno
 import json
-import secrets
 import shutil
 import time
 from datetime import UTC, datetime
@@ -24,16 +21,15 @@ from reports.record import (
     CERTIFICATE,
     CERTIFICATES,
     CURVE,
-    FILES,
     FOLDER,
     FORMAT,
     GALLERY,
     ROW,
     UNSEEN,
     Audit,
-    is_audit,
     read_arrays,
 )
+from reports.replacing import SPOOL, Replacing
 from reports.spool import Spool, records_of, write_npz, write_table
 
 
@@ -41,21 +37,15 @@ class Writer:
     """Writes an audit as it goes on; memory does not grow with the number of examples.
 
     A context manager: `with Writer(folder) as writer: writer.add(...); writer.finish(about)`. Nothing is left behind
-    where the block ends in any other way. InputError where the folder exists (unless `overwrite`, and then only where
-    it holds an audit and nothing else, or is empty), where it cannot be made, and where the disk is full.
-
-    writing: the folder that is written and then moved, on the same disk; None is one of its own beside `folder`.
+    where the block ends in any other way. overwrite, writing, and when InputError is raised: see `Replacing`.
     """
 
     def __init__(self, folder: Path | str, *, overwrite: bool = False, writing: Path | None = None):
         self.folder = Path(folder).resolve()
-        self.overwrite, self.writing = overwrite, writing
-        self._refuse_to_harm()
+        self._place = Replacing(self.folder, overwrite, writing)
+        self._partial = self._place.path
 
     def __enter__(self) -> Self:
-        self._made = [parent for parent in self.folder.parents if not parent.exists()]
-        beside = self.folder.parent / f".{self.folder.name}.{secrets.token_hex(4)}.part"
-        self._partial = self.writing or beside
         self._rows: dict[tuple[str, str, str], Spool] = {}
         self._inputs: dict[tuple[str, str, str], Spool] = {}
         self._curves: dict[tuple[str, str, str], Spool] = {}
@@ -63,22 +53,11 @@ class Writer:
         self._seconds: dict[tuple[str, str, str], float] = {}
         self._gallery: list[dict[str, Any]] = []
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
-        try:
-            (self._partial / "spool").mkdir(parents=True)
-        except BaseException as error:
-            self._discard()
-            if isinstance(error, OSError):
-                raise InputError(f"{self.folder} cannot be written ({error.strerror}). Name another --out.") from error
-            raise
+        self._place.__enter__()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._discard()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"The disk is full: {self.folder} could not be written, and nothing of it was left behind. "
-                "Free some space, name another --out, or audit fewer --examples."
-            ) from error
+        self._place.__exit__(kind, error, trace)
 
     def add(
         self,
@@ -173,7 +152,7 @@ class Writer:
         self._write_table("curves.parquet", ("model", "norm", "attack"), CURVE, self._curves)
         self._write_table(CERTIFICATES, ("model", "threat"), CERTIFICATE, self._certificates)
         self._write_gallery()
-        shutil.rmtree(self._partial / "spool")
+        shutil.rmtree(self._partial / SPOOL)
         rows = pd.read_parquet(self._partial / "rows.parquet")
         curves = pd.read_parquet(self._partial / "curves.parquet")
         certificates = pd.read_parquet(self._partial / CERTIFICATES)
@@ -194,35 +173,14 @@ class Writer:
         gallery = read_arrays(self._partial / "gallery.npz", tuple(GALLERY))
         audit = Audit(self.folder, json.loads(text), rows, curves, self._write_timings(seconds), certificates, gallery)
         (self._partial / "report.html").write_text(page.page(audit), encoding="utf-8")
-        self._put_in_place()
+        self._place.put_in_place()
         return audit
-
-    def _refuse_to_harm(self) -> None:
-        if not self.folder.exists():
-            return
-        if not self.folder.is_dir():
-            raise InputError(f"{self.folder} is a file. Name a folder for the audit that does not exist yet.")
-        inside = {path.name for path in self.folder.iterdir()}
-        if not self.overwrite:
-            raise InputError(f"The folder {self.folder} exists. Name another, or replace it with --overwrite.")
-        if not inside:
-            return
-        if not is_audit(self.folder):
-            raise InputError(
-                f"{self.folder} is not an audit (no audit.json of ours), so it is not replaced. Name another."
-            )
-        foreign = sorted(inside - {*FILES, CERTIFICATES, FOLDER})
-        if foreign:
-            raise InputError(
-                f"{self.folder} holds files that no audit writes ({', '.join(foreign[:5])}), so it is not replaced. "
-                "Move them away, or name another folder."
-            )
 
     def _spool(self, spools: dict, key: tuple[str, ...], dtype: np.dtype) -> Spool:
         if key not in spools:
             kinds = {"rows": self._rows, "inputs": self._inputs, "curves": self._curves}
             kind = next((name for name, these in kinds.items() if these is spools), "certificates")
-            spools[key] = Spool(self._partial / "spool" / f"{kind}-{len(spools)}.bin", dtype)
+            spools[key] = Spool(self._partial / SPOOL / f"{kind}-{len(spools)}.bin", dtype)
         if spools[key].dtype != dtype:
             raise ValueError(f"{key}: a batch of other shape than those before it ({dtype.shape}).")
         return spools[key]
@@ -269,27 +227,6 @@ class Writer:
         ).replace_schema_metadata({"started_at": self._started.isoformat(timespec="seconds")})
         pq.write_table(table, self._partial / "timings.parquet")
         return pd.read_parquet(self._partial / "timings.parquet")
-
-    def _put_in_place(self) -> None:
-        self._refuse_to_harm()
-        if not self.folder.exists():
-            self._partial.rename(self.folder)
-            return
-        old = self._partial.with_suffix(".old")
-        self.folder.rename(old)
-        try:
-            self._partial.rename(self.folder)
-        except BaseException:
-            old.rename(self.folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _discard(self) -> None:
-        if self._partial.exists():
-            shutil.rmtree(self._partial, ignore_errors=True)
-        for parent in self._made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
 
 
 def _free_name(key: tuple[str, str, str], taken: dict) -> str:

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
 from ..errors import InputError
-from .aten import MAKERS, Unbounded, Var
+from .operators import MAKERS
+from .operators.making import Unbounded, Var
 from .pieces import Affine, Bent, Shape
 
 ROWS = 3  # a model is traced on so many rows, which differ

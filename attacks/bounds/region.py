@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..threat import ThreatSet
+from ..threat_set import ThreatSet
 
 OFF_GRID = 2e-3  # of a level: how far an input on the grid, and what the model is shown of it, may lie from it
 NEWTON_STEPS = 8  # each raises the bound or leaves it; it holds after any number of them

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..passes.tape import HANDED
-from ..threat import Bound
+from ..threat_set import Bound
 from ..victim import borrowed
 
 ROWS = 64  # examples that the model is asked about

@@ -71,7 +71,7 @@ def keeps(device_of: Tensor, norm: str) -> bool:
 
 
 def keep_better(kept, working, reached, x, x_adv, low, high, eps, norm, levels, step, spent, ends):
-    """In place, in rows at work that have reached the goal: what attacks.loop keeps where one is nearer than before.
+    """In place, in rows at work that have reached the goal: what attacks.judging keeps where one is nearer than before.
 
     kept: the best points [b, d]; their sizes, the steps that found them, the passes to the first, whether one is there,
         and the forwards and gradients of rows that are done, [b] each.

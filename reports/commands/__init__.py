@@ -11,8 +11,11 @@ from reports.commands.probe import probe
 from reports.commands.sample import sample
 from reports.commands.sequence import sequence
 from reports.commands.show import show
+from reports.commands.verify import verify
 
 __all__ = ["audit", "dataset", "doctor", "probe", "sample", "show", "train"]
+
+dataset.command()(verify)
 
 train = typer.Typer(help="Train a generator, of samples, of perturbations or of sequences.", no_args_is_help=True)
 

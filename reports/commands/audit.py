@@ -1,6 +1,5 @@
 """The command `advgan audit`: what can be typed, and what is told on the terminal."""
 
-from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -10,31 +9,16 @@ import typer
 
 from reports.commands import sources
 from reports.commands.digits import digits_for
+from reports.commands.typed import option, path_text
+from reports.commands.usual import ATTACKS, BASELINES, THREATS, Effort, attacks_for, attacks_named, threats_for
 from reports.terminal import Bar, Stopped, note
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from reports.engines import Engine, Load
     from reports.record import Audit
 
-THREATS = ["linf:0.1", "linf:0.2", "l2:0.5", "l2:1.0"]  # for the digits; no other data has a customary eps
-BASELINES = ["uniform_noise", "gaussian_noise"]
-ATTACKS = ["fgsm", "pgd", "apgd", "square:queries=500", "verdict", *BASELINES]
-BLIND = {  # for what reveals no gradients
-    "SCORES": ["square:queries=500", "simba:queries=500", *BASELINES],
-    "DECISION": ["hopskipjump:queries=500", "rays:queries=500", *BASELINES],
-}
 OUT = Path("advgan-audit")
 WHAT, HOW, WHERE, RESULT = "What is audited", "How", "Where it runs", "What comes of it"
-
-
-class Effort(StrEnum):
-    """Of the attack `verdict`."""
-
-    QUICK = "quick"
-    STANDARD = "standard"
-    EXHAUSTIVE = "exhaustive"
 
 
 class Where(StrEnum):
@@ -47,74 +31,53 @@ class Where(StrEnum):
 def audit(
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            rich_help_panel=WHAT,
-            help=f"{sources.MODEL} May be given several times. Without it: digits.",
-        ),
+        option("--model", WHAT, f"{sources.MODEL} May be given several times. Without it: digits."),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="DATA",
-            rich_help_panel=WHAT,
-            help=f"{sources.DATASET} Without it, for the digits models: digits.",
-        ),
+        option("--data", WHAT, f"{sources.DATASET} Without it, for the digits models: digits."),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--weights",
-            metavar="FILE",
-            rich_help_panel=WHAT,
-            help="Weights of the model, as safetensors or as torch.save wrote a state dict. Nothing pickled is run.",
+            WHAT,
+            "Weights of the model, as safetensors or as torch.save wrote a state dict. Nothing pickled is run.",
         ),
     ] = None,
     examples: Annotated[
         int | None,
-        typer.Option("--examples", "-n", metavar="N", rich_help_panel=WHAT, help="Only the first N examples."),
+        option("--examples", WHAT, "Only the first N examples."),
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(
-            "--image-size",
-            metavar="PIXELS",
-            rich_help_panel=WHAT,
-            help="Resize images to it (the shorter side) and crop them to its square (the centre).",
+        option(
+            "--image-size", WHAT, "Resize images to it (the shorter side) and crop them to its square (the centre)."
         ),
     ] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--data-root",
-            metavar="FOLDER",
-            rich_help_panel=WHAT,
-            help="Where torchvision's data sets are, or are downloaded to. Without it: ~/.cache/advgan/data.",
+            WHAT,
+            "Where torchvision's data sets are, or are downloaded to. Without it: ~/.cache/advgan/data.",
         ),
     ] = None,
     threat: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--threat",
-            "-t",
-            metavar="NORM:EPS",
-            rich_help_panel=HOW,
-            help="What the attacker may do, say linf:8/255 or l2:0.5 (also l1, l0); eps in units of the inputs. May be "
+            HOW,
+            "What the attacker may do, say linf:8/255 or l2:0.5 (also l1, l0); eps in units of the inputs. May be "
             f"given several times. Without it, for the digits: {' '.join(THREATS)}.",
         ),
     ] = None,
     attack: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--attack",
-            "-a",
-            metavar="ATTACK",
-            rich_help_panel=HOW,
-            help="An attack, with options if need be: apgd, or pgd:steps=20,share=0.1. May be given several times. "
+            HOW,
+            "An attack, with options if need be: apgd, or pgd:steps=20,share=0.1. May be given several times. "
             f"Without it and --effort: {' '.join(ATTACKS)}.",
         ),
     ] = None,
@@ -138,45 +101,43 @@ def audit(
     ] = True,
     certify: Annotated[
         int,
-        typer.Option(
+        option(
             "--certify",
-            metavar="N",
-            rich_help_panel=HOW,
-            help="Bound the margins of the first N examples, as far as they stand: then robust accuracy is a bracket. "
+            HOW,
+            "Bound the margins of the first N examples, as far as they stand: then robust accuracy is a bracket. "
             "0.1 s an example for a small network, 10 s and more for a deep one.",
+            "N",
         ),
     ] = 0,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=HOW, help="Seed of all randomness.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")
-    ] = "cpu",
+    seed: Annotated[int, option("--seed", HOW, "Seed of all randomness.")] = 0,
+    device: Annotated[str, option("--device", HOW, "cpu or cuda.")] = "cpu",
     batch_size: Annotated[
         str,
-        typer.Option(
+        option(
             "--batch-size",
-            metavar="N",
-            rich_help_panel=WHERE,
-            help="Examples at a time; auto finds it. Where memory does not do it is halved. It changes no result.",
+            WHERE,
+            "Examples at a time; auto finds it. Where memory does not do it is halved. It changes no result.",
+            "N",
         ),
     ] = "auto",
     shard: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--shard",
-            metavar="N",
-            rich_help_panel=WHERE,
-            help="Examples that are finished and kept at a time. Without it: 16 to 1024, fewer the larger they are.",
+            WHERE,
+            "Examples that are finished and kept at a time. Without it: 16 to 1024, fewer the larger they are.",
+            "N",
         ),
     ] = None,
     fast: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--fast",
-            metavar="FORM",
-            rich_help_panel=HOW,
-            help="Search with a cheaper form of each model, and ask the model itself of all that it claims. auto "
+            HOW,
+            "Search with a cheaper form of each model, and ask the model itself of all that it claims. auto "
             "measures which is the fastest here; or name some of bf16, fp16, tf32, channels_last, compile, "
             "fold_batchnorm, with commas.",
+            "FORM",
         ),
     ] = None,
     engine: Annotated[
@@ -185,45 +146,43 @@ def audit(
     ] = Where.LOCAL,
     workers: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--workers",
-            metavar="N",
-            rich_help_panel=WHERE,
-            help="Processes with the models in each. Without it: one for each GPU, one on the CPU; of ray as many as "
+            WHERE,
+            "Processes with the models in each. Without it: one for each GPU, one on the CPU; of ray as many as "
             "the cluster has GPUs or CPUs.",
+            "N",
         ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--address",
-            metavar="HOST:PORT",
-            rich_help_panel=WHERE,
-            help="Of the Ray cluster. Without it: the one in RAY_ADDRESS, or one that is begun on this machine.",
+            WHERE,
+            "Of the Ray cluster. Without it: the one in RAY_ADDRESS, or one that is begun on this machine.",
+            "HOST:PORT",
         ),
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--timeout",
-            metavar="SECONDS",
-            rich_help_panel=WHERE,
-            help="Stop where one attack on one batch takes longer: the model hangs. Without it: never.",
+            WHERE,
+            "Stop where one attack on one batch takes longer: the model hangs. Without it: never.",
+            "SECONDS",
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=RESULT, help="Where the audit is written.")
-    ] = OUT,
+    out: Annotated[Path, option("--out", RESULT, "Where the audit is written.")] = OUT,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=RESULT, help="Replace the audit that is there.")
     ] = False,
     fail_under: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--fail-under",
-            metavar="SHARE",
-            rich_help_panel=RESULT,
-            help="Exit with status 1 where the worst robust accuracy, over models and threats, is below this (0 to 1).",
+            RESULT,
+            "Exit with status 1 where the worst robust accuracy, over models and threats, is below this (0 to 1).",
+            "SHARE",
         ),
     ] = None,
 ) -> None:
@@ -254,7 +213,7 @@ def audit(
 
     specs = model or ["digits"]
     spec = data or digits_for(specs)
-    threats = threat or _threats_for(spec)
+    threats = threat or threats_for(spec)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise InputError(f"--fail-under is {fail_under:g}; robust accuracy is a share from 0 to 1, say 0.4.")
     if examples is not None and examples < 1:
@@ -266,7 +225,7 @@ def audit(
     device_named(device)
     if fast is not None:
         check_form(fast)
-    asked = _asked_for(attack or [], effort)
+    asked = attacks_named(attack or [], effort)
     Plan.of(threats, asked or ATTACKS, curves, seed, certify)
     models, spelled = model_sources.load_several(specs, weights=weights)
     found = data_sources.load(spec, image_size=image_size, root=data_root)
@@ -279,14 +238,14 @@ def audit(
     with Bar() as bar:
         try:
             done = run_audit(
-                models, found, threats, asked or _attacks_for(models, found.shape, threats), out,
+                models, found, threats, asked or attacks_for(models, found.shape, threats), out,
                 examples=examples, seed=seed, device=device, batch_size=size, shard=shard, curves=curves,
                 certify=certify, timeout=timeout, fast=forms, engine=chosen, overwrite=overwrite, progress=bar.show,
                 configuration={
                     "models": spelled,
-                    "weights": str(weights) if weights else None,
+                    "weights": path_text(weights),
                     "image_size": image_size,
-                    "data_root": str(data_root) if data_root else None,
+                    "data_root": path_text(data_root),
                 },
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -294,45 +253,6 @@ def audit(
     Console().print(text.table(done))
     print(f"Written to {out}: open {out / 'report.html'}")
     _gate(done, fail_under)
-
-
-def _threats_for(spec: str) -> list[str]:
-    from attacks.errors import InputError
-
-    if spec != "digits":
-        raise InputError(f"--data {spec} needs --threat, which says what the attacker may do, say --threat linf:8/255.")
-    return THREATS
-
-
-def _asked_for(attacks: list[str], effort: Effort | None) -> list[str]:
-    """The attacks that --attack and --effort name; none where neither was given."""
-    from attacks.errors import InputError
-
-    if effort is None:
-        return attacks
-    twice = [text for text in attacks if text.partition(":")[0].strip() == "verdict"]
-    if twice:
-        raise InputError(f"--effort {effort} runs verdict, and so does --attack {twice[0]}. Give one of the two.")
-    return [*attacks, f"verdict:effort={effort}"] if attacks else [f"verdict:effort={effort}", *BASELINES]
-
-
-def _attacks_for(models: "Mapping[str, nn.Module]", shape: tuple[int, ...], threats: list[str]) -> list[str]:
-    """The usual attacks for what the models reveal, less those that are not made for such inputs or norms, as is told.
-
-    Of what one model reveals and another does not the audit itself takes care.
-    """
-    from attacks import card_of
-    from reports.options import attack_from_text
-    from reports.sources.told import access_of
-
-    usual = dict.fromkeys(name for model in models.values() for name in BLIND.get(access_of(model).name, ATTACKS))
-    norms = {text.strip().lower().partition(":")[0] for text in threats}
-    cards = {text: card_of(attack_from_text(text)) for text in usual}
-    unfit = {text: not norms <= set(card.norms) or (card.images and len(shape) != 3) for text, card in cards.items()}
-    left_out = [text for text in usual if unfit[text]]
-    if left_out:
-        note(f"{' and '.join(left_out)} left out, not made for such inputs or threats: {', '.join(threats)}.")
-    return [text for text in usual if text not in left_out]
 
 
 def _batch_of(text: str) -> int | None:

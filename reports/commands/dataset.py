@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reports.commands.sources import announce
+from reports.commands.typed import option, path_text
 from reports.terminal import Bar, Stopped, note
 
 if TYPE_CHECKING:
@@ -25,87 +26,67 @@ def make(
     context: typer.Context,
     model: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--model",
-            "-m",
-            metavar="MODEL",
-            rich_help_panel=WHAT,
-            help="As for an audit: digits:standard, digits:robust, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, "
+            WHAT,
+            "As for an audit: digits:standard, digits:robust, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, "
             f"torchvision:resnet18. Without it: {MODEL}.",
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--data",
-            "-d",
-            metavar="DATA",
-            rich_help_panel=WHAT,
-            help="As for an audit: digits, FILE.npz, FILE.parquet, a folder of images per class, torchvision:CIFAR10. "
+            WHAT,
+            "As for an audit: digits, FILE.npz, FILE.parquet, a folder of images per class, torchvision:CIFAR10. "
             "Without it, for the digits models: digits.",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(
-            "--weights", metavar="FILE", rich_help_panel=WHAT, help="Weights of the model. Nothing pickled is run."
-        ),
+        option("--weights", WHAT, "Weights of the model. Nothing pickled is run."),
     ] = None,
     examples: Annotated[
         int | None,
-        typer.Option("--examples", "-n", metavar="N", rich_help_panel=WHAT, help="Only the first N examples."),
+        option("--examples", WHAT, "Only the first N examples."),
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(
-            "--image-size",
-            metavar="PIXELS",
-            rich_help_panel=WHAT,
-            help="Resize and crop images to it, as an audit does.",
-        ),
+        option("--image-size", WHAT, "Resize and crop images to it, as an audit does."),
     ] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", metavar="FOLDER", rich_help_panel=WHAT, help="Where torchvision's data sets are."),
+        option("--data-root", WHAT, "Where torchvision's data sets are."),
     ] = None,
     threat: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--threat",
-            "-t",
-            metavar="NORM:EPS",
-            rich_help_panel=HOW,
-            help="What the attacker may do, say linf:8/255, or l2:inf for the smallest perturbation (with fmn, ddn). "
+            HOW,
+            "What the attacker may do, say linf:8/255, or l2:inf for the smallest perturbation (with fmn, ddn). "
             f"May be given several times. Without it, for the digits: {' '.join(THREATS)}.",
         ),
     ] = None,
     attack: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--attack",
-            "-a",
-            metavar="ATTACK",
-            rich_help_panel=HOW,
-            help="An attack, with options if need be: apgd, or pgd:steps=20,share=0.1. May be given several times. "
+            HOW,
+            "An attack, with options if need be: apgd, or pgd:steps=20,share=0.1. May be given several times. "
             f"Without it: {' '.join(ATTACKS)}.",
         ),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--target",
-            metavar="CLASS",
-            rich_help_panel=HOW,
-            help="Aim at a class: random, next, least-likely, or a class number. Without it any wrong class will do.",
+            HOW,
+            "Aim at a class: random, next, least-likely, or a class number. Without it any wrong class will do.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=HOW, help="Seed of all randomness.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")
-    ] = "cpu",
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", rich_help_panel=HOW, help="Examples attacked at a time.")
-    ] = 256,
+    seed: Annotated[int, option("--seed", HOW, "Seed of all randomness.")] = 0,
+    device: Annotated[str, option("--device", HOW, "cpu or cuda.")] = "cpu",
+    batch_size: Annotated[int, option("--batch-size", HOW, "Examples attacked at a time.", "N")] = 256,
     format_: Annotated[
         str,
         typer.Option(
@@ -114,12 +95,12 @@ def make(
     ] = "parquet",
     encoding: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--encoding",
-            metavar="ENCODING",
-            rich_help_panel=RESULT,
-            help="png or jpeg (lossy: it breaks many examples); of npz uint8 or float32. Without it: png; of npz uint8 "
+            RESULT,
+            "png or jpeg (lossy: it breaks many examples); of npz uint8 or float32. Without it: png; of npz uint8 "
             "where the inputs are 8-bit.",
+            "ENCODING",
         ),
     ] = None,
     successes: Annotated[
@@ -136,14 +117,10 @@ def make(
     ] = False,
     licence: Annotated[
         str,
-        typer.Option("--licence", metavar="TEXT", rich_help_panel=RESULT, help="Of the source, for the data card."),
+        option("--licence", RESULT, "Of the source, for the data card.", "TEXT"),
     ] = "not stated",
-    shard: Annotated[
-        int, typer.Option("--shard", metavar="N", rich_help_panel=RESULT, help="Examples in a file.")
-    ] = 1000,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=RESULT, help="Where the set is written.")
-    ] = OUT,
+    shard: Annotated[int, option("--shard", RESULT, "Examples in a file.", "N")] = 1000,
+    out: Annotated[Path, option("--out", RESULT, "Where the set is written.")] = OUT,
 ) -> None:
     """Make an adversarial data set that stays adversarial when it is saved; or, with verify, check one.
 
@@ -183,11 +160,16 @@ def make(
     check_folder(out)
     if encoding == "jpeg":
         note("JPEG is lossy: it breaks many examples and leaves the ball; the table says how many. PNG loses nothing.")
-    name, module = _one_model(spec, weights)
-    found = _data(source, image_size, data_root)
+    name, module = one_model(spec, weights)
+    found = plain_data(source, image_size, data_root)
     if examples is not None and examples > len(found):
         note(f"{source} has {len(found)} examples, fewer than the {examples} asked for: all of them are attacked.")
-    named = {"model_named": spec, "weights": _text(weights), "image_size": image_size, "data_root": _text(data_root)}
+    named = {
+        "model_named": spec,
+        "weights": path_text(weights),
+        "image_size": image_size,
+        "data_root": path_text(data_root),
+    }
     with Bar() as bar:
         try:
             made = make_set(
@@ -200,64 +182,6 @@ def make(
     print(f"Written to {out}: see {out / 'README.md'}")
 
 
-@dataset.command()
-def verify(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A data set's folder.")] = OUT,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="The model to put every row to. Without it: the digits' own, where the set was made against it.",
-        ),
-    ] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights of the model.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="DATA",
-            help="The source, to measure from. Without it: the digits, where they are it; else the clean inputs "
-            "of a set made with --pairs.",
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option("--image-size", metavar="PIXELS", help="As the set was made with.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", metavar="FOLDER", help="Where torchvision's data sets are.")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
-) -> None:
-    """Check a data set: the files' hashes, the grid, the ball and, with the model, every row's claim.
-
-    Each row that fails is named. No model is run that you did not name, the digits' own apart.
-
-    Exit status: 0; 1 where something fails; 2 where the input cannot be used; 130 after Ctrl-C.
-
-    Example: advgan dataset verify set --model net.py:make
-    """  # fmt: skip
-    from rich.console import Console
-
-    from reports.dataset import text
-    from reports.dataset.manifest import Manifest
-    from reports.dataset.verify import verify as verify_set
-
-    asked = Manifest.load(folder).about["configuration"]
-    known = str(asked.get("model_named"))
-    spec = model or (known if known.partition(":")[0] == "digits" else None)
-    source = data or ("digits" if asked.get("data") == "digits" else None)
-    module = None if spec is None else _one_model(spec, weights)[1]
-    found = None if source is None else _data(source, image_size, data_root)
-    with Bar() as bar:
-        verified = verify_set(folder, module, found, device=device, progress=bar.show)
-    Console().print(text.verification(verified))
-    if not verified.passed:
-        raise typer.Exit(1)
-
-
 def _digits_for(spec: str) -> str:
     from attacks.errors import InputError
 
@@ -266,7 +190,7 @@ def _digits_for(spec: str) -> str:
     return "digits"
 
 
-def _one_model(spec: str, weights: Path | None) -> "tuple[str, nn.Module]":
+def one_model(spec: str, weights: Path | None) -> "tuple[str, nn.Module]":
     from attacks.errors import InputError
     from reports.sources import models
 
@@ -277,7 +201,7 @@ def _one_model(spec: str, weights: Path | None) -> "tuple[str, nn.Module]":
     return next(iter(found.items()))
 
 
-def _data(spec: str, image_size: int | None, root: Path | None) -> "Dataset":
+def plain_data(spec: str, image_size: int | None, root: Path | None) -> "Dataset":
     from reports.sources import data
 
     return data.load(spec, image_size=image_size, root=root).plain("advgan dataset")
@@ -290,7 +214,3 @@ def _kept(folder: Path) -> str:
     if not kept:
         return "stopped; nothing was written."
     return f"stopped; {kept} finished shards are kept in {folder}. The same command goes on after them."
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

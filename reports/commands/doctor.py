@@ -7,6 +7,7 @@ import typer
 
 from reports.commands import sources
 from reports.commands.digits import digits_for
+from reports.commands.typed import option
 
 LOOKED_AT = 256  # examples that are read
 
@@ -14,39 +15,23 @@ LOOKED_AT = 256  # examples that are read
 def doctor(
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help=f"{sources.MODEL} May be given several times. Without it: digits.",
-        ),
+        option("--model", None, f"{sources.MODEL} May be given several times. Without it: digits."),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="DATA",
-            help=f"{sources.DATASET} Without it, for the digits models: digits.",
-        ),
+        option("--data", None, f"{sources.DATASET} Without it, for the digits models: digits."),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", metavar="FILE", help="Weights of the model: safetensors or a state dict."),
+        option("--weights", None, "Weights of the model: safetensors or a state dict."),
     ] = None,
     examples: Annotated[
         int,
-        typer.Option(
-            "--examples", "-n", metavar="N", help="Read the first N examples; 64 of them are shown to the model."
-        ),
+        option("--examples", None, "Read the first N examples; 64 of them are shown to the model."),
     ] = LOOKED_AT,
-    image_size: Annotated[
-        int | None, typer.Option("--image-size", metavar="PIXELS", help="Resize and crop images to it.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", metavar="FOLDER", help="Where torchvision's data sets are.")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+    image_size: Annotated[int | None, option("--image-size", None, "Resize and crop images to it.")] = None,
+    data_root: Annotated[Path | None, option("--data-root", None, "Where torchvision's data sets are.")] = None,
+    device: Annotated[str, option("--device", None, "cpu or cuda.")] = "cpu",
 ) -> None:
     """Look for what is wrong with a model or its data before anything is attacked.
 

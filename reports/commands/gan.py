@@ -7,6 +7,7 @@ import typer
 
 from reports.commands import options, training
 from reports.commands.options import HOW, RESULT, WHAT
+from reports.commands.typed import option, path_text
 
 OUT = Path("advgan-run")
 
@@ -14,12 +15,10 @@ OUT = Path("advgan-run")
 def gan(
     data: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--data",
-            "-d",
-            metavar="DATA",
-            rich_help_panel=WHAT,
-            help="digits; FILE.npz (x, y); FILE.parquet (image, label); a folder of images per class; "
+            WHAT,
+            "digits; FILE.npz (x, y); FILE.parquet (image, label); a folder of images per class; "
             "torchvision:CIFAR10 (the training split); ring, grid and gaussian-1d, whose truth is known. Without it: "
             "digits.",
         ),
@@ -37,37 +36,30 @@ def gan(
     data_root: options.DataRoot = None,
     objective: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--objective",
-            metavar="NAME",
-            rich_help_panel=HOW,
-            help="relativistic, non_saturating, minimax, least_squares_pearson, least_squares_zero_one, hinge or "
+            HOW,
+            "relativistic, non_saturating, minimax, least_squares_pearson, least_squares_zero_one, hinge or "
             "wasserstein. Without it: relativistic.",
+            "NAME",
         ),
     ] = None,
     penalty: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--penalty",
-            metavar="NAME[:WEIGHT]",
-            rich_help_panel=HOW,
-            help="On the critic's gradient: none, r1, r2, r1r2 or gradient (WGAN-GP). Without it: r1r2.",
+            HOW,
+            "On the critic's gradient: none, r1, r2, r1r2 or gradient (WGAN-GP). Without it: r1r2.",
+            "NAME[:WEIGHT]",
         ),
     ] = None,
     network: options.Network = None,
     width: options.Width = None,
     depth: options.Depth = None,
-    latent: Annotated[
-        int | None, typer.Option("--latent", metavar="N", rich_help_panel=HOW, help="Random numbers behind a sample.")
-    ] = None,
+    latent: Annotated[int | None, option("--latent", HOW, "Random numbers behind a sample.", "N")] = None,
     conditioning: Annotated[
         str | None,
-        typer.Option(
-            "--conditioning",
-            metavar="KIND",
-            rich_help_panel=HOW,
-            help="How the critic is told the class: concat, projection or auxiliary.",
-        ),
+        option("--conditioning", HOW, "How the critic is told the class: concat, projection or auxiliary.", "KIND"),
     ] = None,
     steps: options.Steps = None,
     batch: options.BatchSize = None,
@@ -77,19 +69,17 @@ def gan(
     device: options.Device = "cpu",
     judge: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--judge",
-            metavar="MODEL",
-            rich_help_panel=RESULT,
-            help="A classifier that says whether samples are of the class asked for: FILE.py:FUNCTION, as a model of "
+            RESULT,
+            "A classifier that says whether samples are of the class asked for: FILE.py:FUNCTION, as a model of "
             "an audit. Without it: for the digits the one that comes with advgan, else none.",
+            "MODEL",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(
-            "--judge-weights", metavar="FILE", rich_help_panel=RESULT, help="Weights of the judge. No pickle is run."
-        ),
+        option("--judge-weights", RESULT, "Weights of the judge. No pickle is run.", "FILE"),
     ] = None,
     every: options.Every = None,
     out: options.Out = None,
@@ -113,9 +103,9 @@ def gan(
         "data": data,
         "conditional": conditional,
         "image_size": image_size,
-        "data_root": options.text(data_root),
+        "data_root": path_text(data_root),
         "judge": judge,
-        "weights": options.text(weights),
+        "weights": path_text(weights),
     }
     recipe = {
         "objective": objective,

@@ -3,77 +3,58 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from reports.commands.typed import option
 
 WHAT, HOW, RESULT = "What is learnt", "How", "What comes of it"
 
 ImageSize = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--image-size",
-        metavar="PIXELS",
-        rich_help_panel=WHAT,
-        help="Resize images to it (the shorter side) and crop them to its square (the centre). "
-        "Of a gan a multiple of 4.",
+        WHAT,
+        "Resize images to it (the shorter side) and crop them to its square (the centre). Of a gan a multiple of 4.",
     ),
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--data-root",
-        metavar="FOLDER",
-        rich_help_panel=WHAT,
-        help="Where torchvision's data sets are, or are downloaded to. Without it: ~/.cache/advgan/data.",
+        WHAT,
+        "Where torchvision's data sets are, or are downloaded to. Without it: ~/.cache/advgan/data.",
     ),
 ]
 Network = Annotated[
     str | None,
-    typer.Option("--network", metavar="KIND", rich_help_panel=HOW, help="mlp, fourier, dcgan or resnet."),
+    option("--network", HOW, "mlp, fourier, dcgan or resnet.", "KIND"),
 ]
-Width = Annotated[
-    int | None, typer.Option("--width", metavar="N", rich_help_panel=HOW, help="Of the networks' narrowest layers.")
-]
+Width = Annotated[int | None, option("--width", HOW, "Of the networks' narrowest layers.", "N")]
 Depth = Annotated[
     int | None,
-    typer.Option(
-        "--depth", metavar="N", rich_help_panel=HOW, help="Of mlp its layers, of other networks their blocks."
-    ),
+    option("--depth", HOW, "Of mlp its layers, of other networks their blocks.", "N"),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", metavar="N", rich_help_panel=HOW, help="Steps of the generator.")]
-BatchSize = Annotated[int | None, typer.Option("--batch", metavar="N", rich_help_panel=HOW, help="Examples in a step.")]
+Steps = Annotated[int | None, option("--steps", HOW, "Steps of the generator.", "N")]
+BatchSize = Annotated[int | None, option("--batch", HOW, "Examples in a step.", "N")]
 Rate = Annotated[
     float | None,
-    typer.Option("--lr", metavar="RATE", rich_help_panel=HOW, help="Learning rate of both players, held throughout."),
+    option("--lr", HOW, "Learning rate of both players, held throughout.", "RATE"),
 ]
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", metavar="TYPE", rich_help_panel=HOW, help="float32, or bfloat16 on CUDA devices."),
+    option("--precision", HOW, "float32, or bfloat16 on CUDA devices.", "TYPE"),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", rich_help_panel=HOW, help="Seed of all randomness.")]
-Device = Annotated[str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")]
+Seed = Annotated[int | None, option("--seed", HOW, "Seed of all randomness.")]
+Device = Annotated[str, option("--device", HOW, "cpu or cuda.")]
 Every = Annotated[
     int | None,
-    typer.Option(
-        "--every",
-        metavar="STEPS",
-        rich_help_panel=RESULT,
-        help="Between measures, checkpoints and pictures. Without it: a twentieth of the run.",
+    option(
+        "--every", RESULT, "Between measures, checkpoints and pictures. Without it: a twentieth of the run.", "STEPS"
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=RESULT, help="Where the run is written."),
+    option("--out", RESULT, "Where the run is written."),
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option(
-        "--resume",
-        metavar="RUN",
-        rich_help_panel=RESULT,
-        help="Go on with a run that was stopped, in its folder. Nothing else need be said.",
-    ),
+    option("--resume", RESULT, "Go on with a run that was stopped, in its folder. Nothing else need be said.", "RUN"),
 ]
-
-
-def text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -7,6 +7,7 @@ import typer
 
 from reports.commands import options, training
 from reports.commands.options import HOW, RESULT, WHAT
+from reports.commands.typed import option, path_text
 
 OUT = Path("advgan-perturber")
 
@@ -14,46 +15,39 @@ OUT = Path("advgan-perturber")
 def perturber(
     model: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--model",
-            "-m",
-            metavar="MODEL",
-            rich_help_panel=WHAT,
-            help="The classifier to fool: digits:standard, digits:robust; FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, "
+            WHAT,
+            "The classifier to fool: digits:standard, digits:robust; FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, "
             "as for an audit; torchvision:resnet18. Given several times, all of them at once. Without it: "
             "digits:standard.",
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--data",
-            "-d",
-            metavar="DATA",
-            rich_help_panel=WHAT,
-            help="digits; FILE.npz (x, y); FILE.parquet (image, label); a folder of images per class; "
+            WHAT,
+            "digits; FILE.npz (x, y); FILE.parquet (image, label); a folder of images per class; "
             "torchvision:CIFAR10. It is parted in examples to learn from and others to count success on. Without it, "
             "for the digits models: digits.",
         ),
     ] = None,
     threat: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--threat",
-            "-t",
-            metavar="NORM:EPS",
-            rich_help_panel=WHAT,
-            help="How far an input may be moved: linf:8/255, l2:0.5 or l1:12, in units of the inputs. Without it, for "
+            WHAT,
+            "How far an input may be moved: linf:8/255, l2:0.5 or l1:12, in units of the inputs. Without it, for "
             "the digits: linf:0.2.",
         ),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--target",
-            metavar="CLASS",
-            rich_help_panel=WHAT,
-            help="The class, by number or name, that inputs shall be taken for; any: whichever it is told. Without "
+            WHAT,
+            "The class, by number or name, that inputs shall be taken for; any: whichever it is told. Without "
             "it: any wrong class will do.",
         ),
     ] = None,
@@ -65,93 +59,88 @@ def perturber(
     ] = False,
     weights: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--weights",
-            metavar="FILE",
-            rich_help_panel=WHAT,
-            help="Weights of the model, as safetensors or as torch.save wrote a state dict. Nothing pickled is run.",
+            WHAT,
+            "Weights of the model, as safetensors or as torch.save wrote a state dict. Nothing pickled is run.",
         ),
     ] = None,
     image_size: options.ImageSize = None,
     data_root: options.DataRoot = None,
     loss: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--loss",
-            metavar="NAME",
-            rich_help_panel=HOW,
-            help="What it means to fool: margin (on logits), cross_entropy, relativistic_cross_entropy, "
+            HOW,
+            "What it means to fool: margin (on logits), cross_entropy, relativistic_cross_entropy, "
             "feature_distance or feature_cosine. Without it: margin.",
+            "NAME",
         ),
     ] = None,
     confidence: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--confidence",
-            metavar="MARGIN",
-            rich_help_panel=HOW,
-            help="How far beyond the boundary the margin is pushed. More carries over to other models.",
+            HOW,
+            "How far beyond the boundary the margin is pushed. More carries over to other models.",
+            "MARGIN",
         ),
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--layer",
-            metavar="NAME",
-            rich_help_panel=HOW,
-            help="The model's, by the name of its module, for losses on features and for --network features. A wrong "
+            HOW,
+            "The model's, by the name of its module, for losses on features and for --network features. A wrong "
             "name is answered with those that there are.",
+            "NAME",
         ),
     ] = None,
     gan_weight: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--gan-weight",
-            metavar="WEIGHT",
-            rich_help_panel=HOW,
-            help="Of a critic's judgement whether an input looks untouched. 0 trains without a critic: "
+            HOW,
+            "Of a critic's judgement whether an input looks untouched. 0 trains without a critic: "
             "it is stronger, if little, and takes less time. Without it: 1, as AdvGAN has it; for the digits 0.1.",
+            "WEIGHT",
         ),
     ] = None,
     hinge_weight: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--hinge-weight",
-            metavar="WEIGHT",
-            rich_help_panel=HOW,
-            help="Of Euclidean length beyond --hinge. 0 leaves the length to the threat: it is stronger, if little. "
+            HOW,
+            "Of Euclidean length beyond --hinge. 0 leaves the length to the threat: it is stronger, if little. "
             "Without it: 1, as AdvGAN has it.",
+            "WEIGHT",
         ),
     ] = None,
     hinge: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--hinge",
-            metavar="LENGTH",
-            rich_help_panel=HOW,
-            help="Euclidean length of a perturbation that costs nothing. Without it: half of what the threat allows.",
+            HOW,
+            "Euclidean length of a perturbation that costs nothing. Without it: half of what the threat allows.",
+            "LENGTH",
         ),
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(
-            "--objective", metavar="NAME", rich_help_panel=HOW, help="The game with the critic, as for a gan."
-        ),
+        option("--objective", HOW, "The game with the critic, as for a gan.", "NAME"),
     ] = None,
     penalty: Annotated[
         str | None,
-        typer.Option(
-            "--penalty", metavar="NAME[:WEIGHT]", rich_help_panel=HOW, help="On the critic's gradient, as for a gan."
-        ),
+        option("--penalty", HOW, "On the critic's gradient, as for a gan.", "NAME[:WEIGHT]"),
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--network",
-            metavar="KIND",
-            rich_help_panel=HOW,
-            help="residual (of images) or mlp; features reads --layer of the model instead of the input (AdvGAN++). "
+            HOW,
+            "residual (of images) or mlp; features reads --layer of the model instead of the input (AdvGAN++). "
             "Without it: what fits.",
+            "KIND",
         ),
     ] = None,
     width: options.Width = None,
@@ -164,12 +153,12 @@ def perturber(
     device: options.Device = "cpu",
     transfer: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--transfer",
-            metavar="MODEL",
-            rich_help_panel=RESULT,
-            help="Show what it makes to this model too, which took no part. May be given several times. Without it, "
+            RESULT,
+            "Show what it makes to this model too, which took no part. May be given several times. Without it, "
             "for a digits model: the other one.",
+            "MODEL",
         ),
     ] = None,
     every: options.Every = None,
@@ -199,10 +188,10 @@ def perturber(
         raise InputError("--universal makes one perturbation, --per-class one for each class. Give one of the two.")
     named = {
         "model": model or None,
-        "weights": options.text(weights),
+        "weights": path_text(weights),
         "data": data,
         "image_size": image_size,
-        "data_root": options.text(data_root),
+        "data_root": path_text(data_root),
         "target": target,
         "transfer": transfer or None,
     }

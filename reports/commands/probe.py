@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from reports.commands import sources
+from reports.commands.typed import option, path_text
 from reports.terminal import Bar
 
 OUT = Path("advgan-probe")
@@ -16,91 +17,74 @@ WHAT, HOW, RESULT = "What is probed", "How", "What comes of it"
 def probe(
     model: Annotated[
         str,
-        typer.Option(
+        option(
             "--model",
-            "-m",
-            metavar="MODEL",
-            rich_help_panel=WHAT,
-            help="As for an audit: digits (both), digits:robust, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, "
+            WHAT,
+            "As for an audit: digits (both), digits:robust, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, "
             "torchvision:resnet18.",
         ),
     ] = "digits",
     data: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--data",
-            "-d",
-            metavar="DATA",
-            rich_help_panel=WHAT,
-            help="As for an audit: digits, FILE.npz, FILE.parquet, a folder, torchvision:CIFAR10. Without it, for the "
+            WHAT,
+            "As for an audit: digits, FILE.npz, FILE.parquet, a folder, torchvision:CIFAR10. Without it, for the "
             "digits models: digits.",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", metavar="FILE", rich_help_panel=WHAT, help="Weights of the model. No pickle is run."),
+        option("--weights", WHAT, "Weights of the model. No pickle is run."),
     ] = None,
     examples: Annotated[
         int,
-        typer.Option(
-            "--examples", "-n", metavar="N", rich_help_panel=WHAT, help="The first N; probed are those it gets right."
-        ),
+        option("--examples", WHAT, "The first N; probed are those it gets right."),
     ] = 200,
     image_size: Annotated[
         int | None,
-        typer.Option("--image-size", metavar="PIXELS", rich_help_panel=WHAT, help="Resize and crop images to it."),
+        option("--image-size", WHAT, "Resize and crop images to it."),
     ] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", metavar="FOLDER", rich_help_panel=WHAT, help="Where torchvision's data sets are."),
+        option("--data-root", WHAT, "Where torchvision's data sets are."),
     ] = None,
     threat: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--threat",
-            "-t",
-            metavar="NORM:EPS",
-            rich_help_panel=HOW,
-            help="The norm (linf, l2, l1) of all distances, and the eps that shares are told of. Without it, for the "
+            HOW,
+            "The norm (linf, l2, l1) of all distances, and the eps that shares are told of. Without it, for the "
             f"digits: {THREAT}.",
         ),
     ] = None,
     attack: Annotated[
         str,
-        typer.Option(
-            "--attack", "-a", metavar="ATTACK", rich_help_panel=HOW, help="What finds the adversarial examples."
-        ),
+        option("--attack", HOW, "What finds the adversarial examples."),
     ] = "fmn",
     directions: Annotated[
         int,
-        typer.Option(
-            "--directions",
-            metavar="N",
-            rich_help_panel=HOW,
-            help="Directions of each random kind, and other examples to look towards, per example.",
+        option(
+            "--directions", HOW, "Directions of each random kind, and other examples to look towards, per example.", "N"
         ),
     ] = 8,
     side: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--side",
-            metavar="POINTS",
-            rich_help_panel=HOW,
-            help="Points a side of the planes; each costs a forward pass, of 200 and more only those near a change of "
+            HOW,
+            "Points a side of the planes; each costs a forward pass, of 200 and more only those near a change of "
             "class. Without it: 40 to 400, fewer the larger inputs are.",
+            "POINTS",
         ),
     ] = None,
     walk: Annotated[
         int,
-        typer.Option("--walk", metavar="N", rich_help_panel=HOW, help="Decisions that a walk may ask for; 0: none."),
+        option("--walk", HOW, "Decisions that a walk may ask for; 0: none.", "N"),
     ] = 1000,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=HOW, help="Seed of all randomness.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", rich_help_panel=HOW, help="cpu or cuda.")
-    ] = "cpu",
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=RESULT, help="Where the probe is written.")
-    ] = OUT,
+    seed: Annotated[int, option("--seed", HOW, "Seed of all randomness.")] = 0,
+    device: Annotated[str, option("--device", HOW, "cpu or cuda.")] = "cpu",
+    out: Annotated[Path, option("--out", RESULT, "Where the probe is written.")] = OUT,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=RESULT, help="Replace the probe that is there.")
     ] = False,
@@ -119,6 +103,7 @@ def probe(
     from reports.commands.training import told
     from reports.devices import device_named
     from reports.probing import job, saved, text
+    from reports.probing.asked import Asked
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
 
@@ -129,7 +114,7 @@ def probe(
         raise InputError(f"--data {data} needs --threat, say --threat l2:0.5: the norm of distances and an eps.")
     if examples < 2:
         raise InputError(f"--examples is {examples}; a probe needs at least two, of two classes.")
-    asked = job.Asked(threat or THREAT, attack, directions, side, walk, seed)
+    asked = Asked(threat or THREAT, attack, directions, side, walk, seed)
     saved.refuse_to_harm(out, overwrite)
     place = device_named(device)
     found = data_sources.load(data or "digits", image_size=image_size, root=data_root).plain("advgan probe")
@@ -141,7 +126,7 @@ def probe(
             examples=examples, device=place, overwrite=overwrite,
             show=bar.show,
             configuration={
-                "model": model, "weights": str(weights) if weights else None, "image_size": image_size,
+                "model": model, "weights": path_text(weights), "image_size": image_size,
             },
         )  # fmt: skip
     told(text.table(done), out)

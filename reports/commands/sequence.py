@@ -1,45 +1,40 @@
 """The command `advgan train sequence`: what can be typed, and what is told on the terminal."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from reports.commands import options, training
 from reports.commands.options import HOW, WHAT
+from reports.commands.typed import option, path_text
 
 OUT = Path("advgan-sequence")
 BASE, SEQGAN, GUMBEL = "The generator", "The game of seqgan", "The game of gumbel"
 
 
-def _number(name: str, panel: str, what: str, metavar: str = "N") -> Any:
-    return typer.Option(name, metavar=metavar, rich_help_panel=panel, help=what)
-
-
-def _real(name: str, panel: str, what: str) -> Any:
-    return _number(name, panel, what, "X")
+_number, _real = partial(option, behind="N"), partial(option, behind="X")
 
 
 def sequence(
     data: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--data",
-            "-d",
-            metavar="DATA",
-            rich_help_panel=WHAT,
-            help="A UTF-8 file of text, a line for each sequence; oracle:FILE.npz, an LSTM whose probabilities are "
+            WHAT,
+            "A UTF-8 file of text, a line for each sequence; oracle:FILE.npz, an LSTM whose probabilities are "
             "known (SeqGAN's benchmark); oracle: a small one drawn from a seed. Without it: oracle.",
         ),
     ] = None,
     vocabulary: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--vocabulary",
-            metavar="KIND",
-            rich_help_panel=WHAT,
-            help="Of text: words (between white space) or characters. Without it: words where half of the lines have "
+            WHAT,
+            "Of text: words (between white space) or characters. Without it: words where half of the lines have "
             "three or more.",
+            "KIND",
         ),
     ] = None,
     vocabulary_size: Annotated[
@@ -78,27 +73,23 @@ def sequence(
     device: options.Device = "cpu",
     generator: Annotated[
         str | None,
-        typer.Option(
-            "--generator", metavar="KIND", rich_help_panel=BASE, help="lstm or memory (relational). Without it: lstm."
-        ),
+        option("--generator", BASE, "lstm or memory (relational). Without it: lstm.", "KIND"),
     ] = None,
     embedding: Annotated[int | None, _number("--embedding", BASE, "Numbers that stand for a token.")] = None,
     hidden: Annotated[int | None, _number("--hidden", BASE, "Numbers in its state.")] = None,
     start: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--start",
-            metavar="RUN",
-            rich_help_panel=BASE,
-            help="A game begins with the generator of this run on the same data, instead of epochs of likelihood.",
+            BASE,
+            "A game begins with the generator of this run on the same data, instead of epochs of likelihood.",
+            "RUN",
         ),
     ] = None,
     rounds: Annotated[int | None, _number("--rounds", "The game", "Of seqgan or gumbel.")] = None,
     critic: Annotated[
         str | None,
-        typer.Option(
-            "--critic", metavar="KIND", rich_help_panel="The game", help="seqgan (1,720 filters) or small (160)."
-        ),
+        option("--critic", "The game", "seqgan (1,720 filters) or small (160).", "KIND"),
     ] = None,
     critic_lr: Annotated[float | None, _real("--critic-lr", "The game", "The critic's learning rate.")] = None,
     rollouts: Annotated[
@@ -112,12 +103,7 @@ def sequence(
     ] = None,
     rewards: Annotated[
         str | None,
-        typer.Option(
-            "--rewards",
-            metavar="KIND",
-            rich_help_panel=SEQGAN,
-            help="critic, or a control: constant, permuted (another sequence's).",
-        ),
+        option("--rewards", SEQGAN, "critic, or a control: constant, permuted (another sequence's).", "KIND"),
     ] = None,
     critic_first: Annotated[
         int | None, _number("--critic-first", SEQGAN, "The critic's lessons before the first round.")
@@ -135,9 +121,7 @@ def sequence(
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(
-            "--objective", metavar="NAME", rich_help_panel=GUMBEL, help="As of a gan. Without it: relativistic."
-        ),
+        option("--objective", GUMBEL, "As of a gan. Without it: relativistic.", "NAME"),
     ] = None,
     game_lr: Annotated[float | None, _real("--game-lr", GUMBEL, "The generator's learning rate in the game.")] = None,
     critic_moves: Annotated[int | None, _number("--critic-moves", GUMBEL, "Of the critic in a round.")] = None,
@@ -169,7 +153,7 @@ def sequence(
         "cut": cut,
         "sequences": sequences,
         "method": method,
-        "start": options.text(start),
+        "start": path_text(start),
     }
     recipe = {
         "epochs": epochs,

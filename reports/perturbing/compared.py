@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import attacks
-from advgan.perturb import Generated, goal_of, predictions
+from advgan.perturb import Generated
+from advgan.success import goal_of, predictions
 from attacks import Attack, Goal, Result, ThreatModel, Transferred, noise
 from reports.sources.dataset import Batch
 

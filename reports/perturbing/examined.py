@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgan.perturb import Generated, Perturber, predictions
+from advgan.perturb import Generated, Perturber
+from advgan.success import predictions
 from reports.perturbing import compared, pictured, timed
 from reports.perturbing.compared import AT_ONCE, Aim, Held
 from reports.perturbing.victims import Victims

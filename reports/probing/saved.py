@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from attacks.errors import InputError
+from reports.reading import read_table
 from reports.resume import is_full
 
 FORMAT = 1
@@ -29,6 +29,7 @@ TABLES = {
     "walks": ["model", "id", "label", "queries", "size"],
 }
 FILES = (ABOUT, *(f"{name}.parquet" for name in TABLES), PICTURES, PAGE)
+AGAIN = "Probe again."
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Probe:
         """Read a probe. InputError where it is not one, is of another format, or is not whole."""
         folder = Path(folder)
         about = _about(folder)
-        tables = {name: _table(folder / f"{name}.parquet", columns) for name, columns in TABLES.items()}
+        tables = {name: read_table(folder / f"{name}.parquet", columns, AGAIN) for name, columns in TABLES.items()}
         return cls(folder, about, **tables, pictures=_arrays(folder / PICTURES))
 
 
@@ -96,7 +97,7 @@ def _about(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{folder} holds no {ABOUT}. Name a folder that `advgan probe` wrote.") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder / ABOUT} cannot be read ({error}). Probe again.") from error
+        raise InputError(f"{folder / ABOUT} cannot be read ({error}). {AGAIN}") from error
     if not isinstance(about, dict) or "models" not in about:
         raise InputError(f"{folder / ABOUT} is not a probe's. Name a folder that `advgan probe` wrote.")
     if about.get("format") != FORMAT:
@@ -104,20 +105,9 @@ def _about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _table(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read ({error}). Probe again.") from error
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise InputError(f"{path} lacks the columns {', '.join(missing)}. Probe again.")
-    return frame
-
-
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}). Probe again.") from error
+        raise InputError(f"{path} cannot be read ({error}). {AGAIN}") from error

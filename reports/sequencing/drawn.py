@@ -11,7 +11,7 @@ from advgan.run import GENERATOR
 from advgan.sequences import generators
 from advgan.sequences.sampling import sample
 from attacks.errors import InputError
-from reports.audit import device_named
+from reports.devices import device_named
 from reports.sequencing.written import Reader
 from reports.training.drawn import check_asked, check_free
 

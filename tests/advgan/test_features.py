@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import attacks
 from advgan.checkpoint import state_hash
 from advgan.networks.perturber import Decoder, Flat
-from advgan.perturb import Generated, Perturbing, Samples, load_perturber, success, train_perturber
+from advgan.perturb import Generated, Perturbing, load_perturber, success, train_perturber
+from advgan.samples import Samples
 from attacks import Access, InputError, Transferred, Victim
 from attacks.decision.noise import uniform_noise
 

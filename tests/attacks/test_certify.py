@@ -17,7 +17,8 @@ from torch import nn
 
 import attacks
 from attacks import CATALOG, InputError, card_of
-from attacks.bounds.aten import Var, _max_pool2d
+from attacks.bounds.operators.bent import _max_pool2d
+from attacks.bounds.operators.making import Var
 from attacks.bounds.pieces import Largest, Rectifier
 from attacks.certify import certify
 from attacks.models import Binary, Normalized

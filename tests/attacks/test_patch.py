@@ -8,7 +8,9 @@ from torch import nn
 
 import attacks
 from attacks import CATALOG, Access, Goal, InputError, Victim
-from attacks.gradient.patch import STATED, Patch, PatchAttack, Placing, train_patch
+from attacks.gradient.patch import STATED, PatchAttack
+from attacks.gradient.placing import Placing
+from attacks.gradient.trained_patch import Patch, train_patch
 from attacks.images import turned
 
 EVEN = Placing(rotate=0.0, smallest=1.0)

@@ -9,10 +9,13 @@ from torch import nn
 
 import attacks
 from attacks import kernels
-from attacks.loop import LOOK_EVERY, Costs, Result, _judge, fixed_size
+from attacks.costs import Costs
+from attacks.judging import judge
+from attacks.loop import LOOK_EVERY, fixed_size
 from attacks.norms import NORMS
 from attacks.passes.recorded import Recorder
 from attacks.passes.tape import Plain, Tape, forward_of
+from attacks.result import Result
 from attacks.rows import Rows
 from attacks.threat import Goal, ThreatModel
 from attacks.victim import Answer, decision
@@ -76,7 +79,7 @@ def test_what_is_kept_is_the_same_in_triton(width, norm, levels, until, monkeypa
             query, answer = (decision(shown, many=True), Answer(reached))
             if len(tries) == 1:
                 query, answer = decision(shown[0]), Answer(reached[0])
-            _judge(found, rows, working, query, answer, step, costs, until)
+            judge(found, rows, working, query, answer, step, costs, until)
         results.append((found, working))
     (one, at_work), (other, wanted) = results
     assert torch.equal(at_work, wanted)

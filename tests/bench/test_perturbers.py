@@ -19,7 +19,8 @@ from torch.nn.functional import cross_entropy
 
 import attacks
 from advgan.fit import Run, Samples
-from advgan.perturb import Generated, Perturbing, build, predictions, train_perturber
+from advgan.perturb import Generated, Perturbing, build, train_perturber
+from advgan.success import predictions
 from attacks.loop import Attack
 from attacks.victim import borrowed
 

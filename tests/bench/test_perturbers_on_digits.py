@@ -15,7 +15,9 @@ from record import Book
 
 import attacks
 from advgan.distill import Distilled, distill, distill_dynamically
-from advgan.perturb import Generated, Perturbing, Samples, predictions, success, train_perturber
+from advgan.perturb import Generated, Perturbing, success, train_perturber
+from advgan.samples import Samples
+from advgan.success import predictions
 from attacks import Access, Victim
 from reports import zoo
 

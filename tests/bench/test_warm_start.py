@@ -21,7 +21,7 @@ import attacks
 from advgan.fit import Samples
 from advgan.perturb import Generated, Perturbing, train_perturber
 from attacks import APGD, Attack, Warm
-from attacks.loop import Result
+from attacks.result import Result
 from attacks.verdict import Verdict
 from reports import zoo
 

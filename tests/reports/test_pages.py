@@ -14,6 +14,7 @@ from reports import figures, zoo
 from reports.comparing import changes
 from reports.comparing import page as comparison_page
 from reports.probing import job
+from reports.probing.asked import Asked
 from reports.sources.data import from_arrays
 from tests.reports import looks, small_perturber, synthetic, synthetic_run
 
@@ -50,7 +51,7 @@ def comparison(folder: Path) -> None:
 def probe(folder: Path) -> None:
     x, y = (part[:30].numpy() for part in zoo.held_out())
     data = from_arrays(x, y, classes=list(NAMES))
-    asked = job.Asked("l2:1.0", draws=2, side=40, walk=120)
+    asked = Asked("l2:1.0", draws=2, side=40, walk=120)
     job.probe({EVIL: zoo.load()["digits_robust"]}, data, asked, folder, examples=30)
 
 

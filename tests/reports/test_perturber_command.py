@@ -16,7 +16,8 @@ from reports.options import attack_from_text, described, named_attacks
 from reports.perturbing import page
 from reports.record import Audit
 from reports.training.saved import SavedRun
-from tests.reports.test_train_command import Advgan, Ended, advgan, bytes_of, full_disk, pixels, run_json
+from tests.reports.commands import Advgan, Ended
+from tests.reports.test_train_command import advgan, bytes_of, full_disk, pixels, run_json
 
 __all__ = ["advgan"]
 

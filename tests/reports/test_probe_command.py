@@ -14,6 +14,7 @@ from torch import nn
 from attacks.errors import InputError
 from reports import cli, zoo
 from reports.probing import job, page, saved
+from reports.probing.asked import Asked
 from reports.probing.saved import Probe
 from reports.sources.data import from_arrays
 from tests.reports.looks import BEYOND, SIZES
@@ -39,7 +40,7 @@ def planes_data(rows: int = 24, shape: tuple[int, ...] = (5, 5), classes: int = 
 
 def run(folder, models=None, data=None, asked=None, **options) -> Probe:
     options = {"examples": 24, **options}
-    asked = asked or job.Asked("l2:0.2", draws=3, side=24, walk=120)
+    asked = asked or Asked("l2:0.2", draws=3, side=24, walk=120)
     return job.probe(models or {"net": Planes()}, data or planes_data(), asked, folder, **options)
 
 
@@ -47,7 +48,7 @@ def run(folder, models=None, data=None, asked=None, **options) -> Probe:
 def digits(tmp_path_factory) -> Probe:
     folder = tmp_path_factory.mktemp("probes") / "probe"
     x, y = (part[:40].numpy() for part in zoo.held_out())
-    asked = job.Asked("l2:1.0", draws=3, side=60, walk=120)
+    asked = Asked("l2:1.0", draws=3, side=60, walk=120)
     return run(folder, zoo.load(), from_arrays(x, y, name="digits"), asked, examples=40)
 
 
@@ -104,7 +105,7 @@ def test_the_models_are_left_as_they_were(tmp_path):
     model = zoo.load()["digits_standard"].train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x, y = (part[:20].numpy() for part in zoo.held_out())
-    run(tmp_path / "out", {"net": model}, from_arrays(x, y), job.Asked("linf:0.1", draws=1, side=4, walk=0))
+    run(tmp_path / "out", {"net": model}, from_arrays(x, y), Asked("linf:0.1", draws=1, side=4, walk=0))
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
@@ -112,7 +113,7 @@ def test_the_models_are_left_as_they_were(tmp_path):
 
 @pytest.mark.parametrize("threat", ["linf:0.1", "l1:2"])
 def test_other_norms_are_probed_and_told(threat, tmp_path):
-    probe = run(tmp_path / "out", asked=job.Asked(threat, draws=2, side=8, walk=60))
+    probe = run(tmp_path / "out", asked=Asked(threat, draws=2, side=8, walk=60))
     assert len(probe.walks) == 0 if threat.startswith("l1") else len(probe.walks) > 0
     assert "nobody walked" in html_of(probe) or threat.startswith("linf")
 
@@ -233,7 +234,7 @@ def bad_probes():
         "a model for other inputs": lambda out: run(out, {"net": nn.Linear(3, 3)}),
         "probabilities": lambda out: run(out, {"net": nn.Sequential(Planes(), nn.Softmax(1))}),
         "no gradient": lambda out: run(out, {"net": Rounded()}),
-        "an attack that finds nothing": lambda out: run(out, asked=job.Asked("l2:0.2", "pointwise", 1, 4, 0)),
+        "an attack that finds nothing": lambda out: run(out, asked=Asked("l2:0.2", "pointwise", 1, 4, 0)),
         "more labels than classes": lambda out: run(out, {"net": Planes(2)}, wrong),
     }
 
