@@ -158,9 +158,7 @@ def _loss(
     label = _entry(z, column, label_at)
     rival = _entry(others, column, rival_at)
 
-    largest = tl.minimum(
-        tl.max(tl.where(inside, tl.abs(z), 0.0)), FARTHEST * tl.maximum(tl.abs(label), tl.abs(rival))
-    )
+    largest = tl.minimum(tl.max(tl.where(inside, tl.abs(z), 0.0)), FARTHEST * tl.maximum(tl.abs(label), tl.abs(rival)))
     finite = tl.sum((inside & ~(tl.abs(z) < float("inf"))).to(tl.int32)) == 0
     tl.store(reached + row, (SIGN * (label - rival) > ROUNDING * largest) & finite)
 
