@@ -110,7 +110,7 @@ class Look:
 
     @cached_property
     def in_play(self) -> Tensor:
-        """[b, k]: the logits that some input moves; not that of a class masked out, beside which all others are small."""
+        """[b, k]: the logits that some input moves: beside that of a class masked out all others are small."""
         moved = self.logits.amax(0) > self.logits.amin(0)
         return self.logits[:, moved] if int(moved.sum()) > 1 else self.logits
 
