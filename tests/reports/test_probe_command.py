@@ -137,7 +137,7 @@ def test_a_kind_of_ray_of_which_none_crosses_is_told_as_such(tmp_path):
     assert np.isfinite(rays.distance[rays.kind == "attack"]).any()
     assert "never" in html_of(probe)
     assert "The margin has no slope at any example" in html_of(probe)
-    assert (probe.geometry["slope"] == 0).all()
+    assert (probe.geometry["slope"].to_numpy() == 0).all()
 
 
 def test_the_page_needs_nothing_but_itself(digits):
