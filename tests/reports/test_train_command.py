@@ -270,7 +270,7 @@ BAD_ARRAYS = {
     "negative": ({"x": pixels(60), "y": np.arange(60) % 3 - 1}, "negative"),
     "floats": ({"x": pixels(60), "y": np.zeros(60)}, "class numbers are integers"),
     "lengths": ({"x": pixels(60), "y": np.arange(59) % 3}, "each input needs one label"),
-    "few": ({"x": pixels(9), "y": np.arange(9) % 3}, "smaller batch"),
+    "few": ({"x": pixels(27), "y": np.arange(27) % 3}, "27 images, of which 5 are held out"),
 }
 
 
@@ -293,6 +293,7 @@ def test_images_that_cannot_be_learnt_from_are_refused(advgan: Advgan, name: str
         (["--conditioning", "film"], "film"),
         (["--steps", "0"], "steps"),
         (["--batch", "0"], "batch"),
+        (["--batch", "64"], "smaller batch"),
         (["--every", "0"], "--every"),
         (["--latent", "0"], "latent"),
         (["--seed", "-1"], "seed"),
