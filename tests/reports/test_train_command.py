@@ -179,6 +179,7 @@ def test_ctrl_c_saves_and_ends_with_status_130_and_resuming_changes_nothing(advg
         "advgan: stopped at step 2 of 6; all of it is saved. Go on with: advgan train gan --resume run\n"
     )
     assert "stopped before its end" in Path("run/report.html").read_text()
+    assert "Training stopped before its end, at step 2 of 6." in advgan("show", "run").out
     assert advgan("train", "gan", "--resume", "run", "--judge", "net.py:judge").status == 0
     assert bytes_of("run") == bytes_of("whole")
     assert run_json("run")["measures"] == run_json("whole")["measures"]
