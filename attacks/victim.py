@@ -242,7 +242,11 @@ def check_logits(logits: Tensor) -> None:
     """Raises InputError where the answers to clean inputs are not logits [b, K >= 2]."""
     if not bool(logits.isfinite().all()):
         bad = int((~logits.isfinite()).any(1).sum())
-        raise InputError(f"The model gives NaN or inf for {bad} of {len(logits)} clean inputs; mend the model first.")
+        masked = bool((logits.isfinite() | logits.isneginf()).all())
+        hint = " Where -inf leaves a class out, -1e9 does so too." if masked else ""
+        raise InputError(
+            f"The model gives NaN or inf for {bad} of {len(logits)} clean inputs; mend the model first.{hint}"
+        )
     if are_probabilities(logits):
         raise InputError(
             "The model returns probabilities (no entry is negative and each row sums to 1); attacks need logits. "

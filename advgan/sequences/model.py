@@ -13,6 +13,7 @@ from attacks.errors import InputError
 
 from .vocabulary import WeightedNll, drawn, log_softmax_at
 
+NEVER = -1e4  # a logit whose share is 0 in float32 and float64, at any temperature that is of use
 State = tuple[Tensor, ...]  # each [b, ...]; the first is the hidden state [b, h]
 
 
@@ -77,6 +78,11 @@ class Model(nn.Module, ABC):
         return WeightedNll.apply(
             hidden.flatten(0, 1), self.out, self.out_bias, tokens.flatten(), weights.detach().flatten()
         )  # type: ignore[return-value]
+
+    def rule_out(self, token: int) -> None:
+        """From now on its probability is exactly 0, and training leaves it there: its logit has no gradient."""
+        with torch.no_grad():
+            self.out_bias[token] = NEVER
 
     def at_temperature(self, tau: float) -> Self:
         """A frozen copy whose logits are divided by tau: below 1 it is surer of itself."""

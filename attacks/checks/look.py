@@ -109,9 +109,15 @@ class Look:
         return self.logits.argmax(1)
 
     @cached_property
+    def in_play(self) -> Tensor:
+        """[b, k]: the logits that some input moves: beside that of a class masked out all others are small."""
+        moved = self.logits.amax(0) > self.logits.amin(0)
+        return self.logits[:, moved] if int(moved.sum()) > 1 else self.logits
+
+    @cached_property
     def spread(self) -> float:
         """How far apart the logits of a row lie, in the widest row: what differences are measured by."""
-        return float((self.logits.amax(1) - self.logits.amin(1)).max())
+        return float((self.in_play.amax(1) - self.in_play.amin(1)).max())
 
     @cached_property
     def coarse(self) -> torch.dtype | None:
@@ -127,7 +133,7 @@ class Look:
     @cached_property
     def rounding(self) -> float:
         """What the logits may be off by for rounding alone."""
-        return 8 * torch.finfo(self.coarse or self.logits.dtype).eps * float(self.logits.abs().max())
+        return 8 * torch.finfo(self.coarse or self.logits.dtype).eps * float(self.in_play.abs().max())
 
     @cached_property
     def again(self) -> Tensor | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 NEWTON_STEPS = 32  # at most; two or three do, but the reach of a heavy-tailed direction takes ten
 PHILOX_ROUNDS = 10
 CERTAIN = 16  # units in the last place of the largest logit by which the lead must be clear
+FAR = 1024  # times the logits that compete: beyond it, a logit masks its class out and says nothing of their rounding
 WORD = 0xFFFFFFFF
 
 
@@ -249,8 +250,9 @@ def over_largest(slope: Tensor) -> Tensor:
 def verdict(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     """[b] bool: the label has lost the lead (targeted: has it), all logits are finite, and rounding cannot undo it.
 
-    The lead must exceed CERTAIN units in the last place of the largest logit, so that the same input evaluated in
-    another batch, where libraries add in another order, gets the same answer.
+    The lead must exceed CERTAIN units in the last place of the largest logit (at most of FAR times the two that
+    compete), so that the same input evaluated in another batch, where libraries add in another order, gets the same
+    answer.
     """
     return _clearly(logits.argmax(1), logits, labels, targeted)
 
@@ -263,7 +265,8 @@ def _clearly(lead: Tensor, logits: Tensor, labels: Tensor, targeted: bool) -> Te
     label, _, rival = _duel(logits, labels, None)
     ahead = label - rival if targeted else rival - label
     ulp = min(torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps)
-    return (ahead > CERTAIN * ulp * logits.abs().amax(1)) & logits.isfinite().all(1)
+    largest = torch.minimum(logits.abs().amax(1), FAR * torch.maximum(label.abs(), rival.abs()))
+    return (ahead > CERTAIN * ulp * largest) & logits.isfinite().all(1)
 
 
 def _duel(logits: Tensor, labels: Tensor, versus: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .reference import CERTAIN
+from .reference import CERTAIN, FAR
 
 
 def margin(
@@ -74,6 +74,7 @@ def _launch(
             VERSUS=versus is not None,
             TOP=min(classes, 4 if targeted else 3),
             ROUNDING=CERTAIN * torch.finfo(torch.float64 if double else torch.float32).eps,
+            FARTHEST=FAR,
             WORK=tl.float64 if double else tl.float32,
             BLOCK=block,
             num_warps=min(16, max(1, block // 256)),
@@ -143,7 +144,7 @@ def _cross_entropy(z, column, label_at, label, SIGN: tl.constexpr):
 def _loss(
     logits, labels, versus, value, slope, reached, classes,
     LOSS: tl.constexpr, TARGETED: tl.constexpr, VERSUS: tl.constexpr, TOP: tl.constexpr, ROUNDING: tl.constexpr,
-    WORK: tl.constexpr, BLOCK: tl.constexpr,
+    FARTHEST: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     SIGN: tl.constexpr = 1.0 if TARGETED else -1.0
     row = tl.program_id(0).to(tl.int64)
@@ -157,7 +158,7 @@ def _loss(
     label = _entry(z, column, label_at)
     rival = _entry(others, column, rival_at)
 
-    largest = tl.max(tl.where(inside, tl.abs(z), 0.0))
+    largest = tl.minimum(tl.max(tl.where(inside, tl.abs(z), 0.0)), FARTHEST * tl.maximum(tl.abs(label), tl.abs(rival)))
     finite = tl.sum((inside & ~(tl.abs(z) < float("inf"))).to(tl.int32)) == 0
     tl.store(reached + row, (SIGN * (label - rival) > ROUNDING * largest) & finite)
 

@@ -83,7 +83,7 @@ def _measured(victim: Victim, x: Tensor, labels: Tensor, x_adv: Tensor, norm: st
     margin, gradient, product = _at(victim, x, labels, rival)
     flat = gradient.flatten(1)
     length = NORMS["l2"].size(flat).clamp_min(TINY)
-    slope = NORMS[NORMS[norm].dual].size(flat).clamp_min(TINY)
+    slope = NORMS[NORMS[norm].dual].size(flat)
     unit = gradient / per_row(length, gradient)
     way = (step * margin.abs() / length).maximum(STRETCH * NORMS["l2"].size(x.double().flatten(1)))
     ahead, behind = (_gradient(victim, _beside(x, unit, sign * way), labels, rival) for sign in (1, -1))
@@ -99,7 +99,7 @@ def _measured(victim: Victim, x: Tensor, labels: Tensor, x_adv: Tensor, norm: st
     return Geometry(
         margin=margin,
         slope=slope,
-        linear=-margin / slope,
+        linear=(-margin / slope).nan_to_num(0.0, torch.inf, -torch.inf),  # a margin of 0 is on the boundary
         found=found.masked_fill(none, torch.inf),
         missed=missed.masked_fill(none, torch.nan),
         curvature=curvature,

@@ -1,5 +1,6 @@
 """A data set, opened for PyTorch: any row by its number, its shards read as they are needed."""
 
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from reports.dataset.manifest import FILE, Manifest
 from reports.dataset.shards import Shard, files_of, read_rows, read_shard
 from reports.sources.dataset import unit_floats
 
-AT_HAND = 16  # shards kept decoded
+AT_HAND = 2**30  # bytes of decoded inputs that are kept
 
 
 class AdversarialDataset(Dataset):
@@ -37,7 +38,7 @@ class AdversarialDataset(Dataset):
             _check_length(part, told, number, self.manifest)
         self.rows = pd.concat(parts, ignore_index=True)
         self._ends = np.cumsum(self.manifest.rows_in)
-        self._shard = lru_cache(AT_HAND)(self._read)
+        self._open()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,6 +53,11 @@ class AdversarialDataset(Dataset):
         pair = (shard.clean,) if self.clean else ()
         return (_unit(shard.x, at), label, *(_unit(x, at) for x in pair if x is not None))
 
+    def _open(self) -> None:
+        per_row = math.prod(self.layout.shape) * (4 if self.layout.encoding == "float32" else 1)
+        largest = max(1, *self.manifest.rows_in) * per_row * (2 if self.layout.pairs else 1)
+        self._shard = lru_cache(max(1, AT_HAND // largest))(self._read)
+
     def _read(self, number: int) -> Shard:
         return read_shard(self.manifest.folder, number, self.layout)
 
@@ -61,7 +67,7 @@ class AdversarialDataset(Dataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._shard = lru_cache(AT_HAND)(self._read)
+        self._open()
 
 
 def open(folder: Path | str, clean: bool = False) -> AdversarialDataset:  # reports.dataset.open

@@ -57,6 +57,8 @@ def _headline(about: dict) -> Text:
     rows, unverified = sum(about["shards"]), sum(run["unverified"] for run in about["runs"])
     text = Text(f"{words.plural(rows, 'row')} against ", overflow="fold").append(about["model"]["name"], style="bold")
     text.append(f", from {words.plural(about['data']['examples'], 'example')} of {about['data']['name']}; ")
+    if rows == 0:
+        return text.append("no attack found anything.", style="bold yellow")
     if unverified == 0:
         return text.append("every one was read back and verified.", style="bold green")
     return text.append(f"{words.of(unverified, rows)} were not borne out when read back.", style="bold red")

@@ -104,10 +104,7 @@ def contents(run: SavedRun) -> PerturberPage:
 
 def _headline(run: SavedRun) -> Headline:
     results, counted = run.about.get("results", {}), told.counted(run)
-    steps = run.config.get("steps", run.step)
-    detail = [told.what(run)]
-    if run.step < steps:
-        detail.append(f"Training stopped before its end, at step {run.step:,} of {steps:,}.")
+    detail = [told.what(run), *([run.stopped] if run.stopped else [])]
     facts = [("steps", f"{run.step:,}")] + ([("seconds", f"{run.seconds:,.0f}")] if run.seconds else [])
     if counted is None:
         return Headline(f"Perturbations against {told.victim(run)}, unfinished", detail, facts, told.warned(run))

@@ -29,7 +29,13 @@ def table(run: SavedRun) -> Group:
     for row in results.get("compared", []):
         drawn.add_row(*_cells(row, results["timed"]["alone"]))
     shown = [f"{each.severity}: {each.text}" for each in told.doubts(run)]
-    return Group(drawn, *_more(run), *(Text(text, style="yellow") for text in shown))
+    ends = [run.stopped] if run.stopped else []
+    return Group(
+        *([drawn] if drawn.rows else [drawn.title or ""]),
+        *_more(run),
+        *ends,
+        *(Text(text, style="yellow") for text in shown),
+    )
 
 
 def _cells(row: dict[str, Any], seconds: dict[str, float]) -> tuple[str, ...]:

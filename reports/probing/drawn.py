@@ -33,13 +33,12 @@ def crossed(found: Sequence[tuple[str, np.ndarray]], eps: float, eps_text: str, 
         axes.axvline(eps, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2.5)))
         axes.text(eps, 1.03, f"eps {eps_text}", ha="center", va="bottom")
         for series, (_, distance) in enumerate(found):
-            steps = np.sort(distance[np.isfinite(distance)])
-            share = np.arange(1, len(steps) + 1) / len(distance)
+            steps = np.concatenate([[low], np.sort(distance[np.isfinite(distance)])])
+            share = np.arange(len(steps)) / len(distance)
             if len(steps) > 300:
                 kept = np.linspace(0, len(steps) - 1, 300).round().astype(int)
                 steps, share = steps[kept], share[kept]
-            ends = np.concatenate([[low], steps, [high]]), np.concatenate([[0], share, share[-1:]])
-            axes.step(*ends, where="post", **look(series))
+            axes.step(np.append(steps, high), np.append(share, share[-1]), where="post", **look(series))
         _plain_log(axes.xaxis, low, high)
         axes.set_xlabel(f"distance to the boundary ({unit})", labelpad=4)
         axes.tick_params(length=0, pad=5)

@@ -28,11 +28,12 @@ def local(probe: Probe, model: str, key: str) -> Local:
     table = of_model(probe.geometry, model)
     columns = {name: table[name].to_numpy(dtype=float) for name in TOLD}
     norm = words.norm(words.split(probe.about["configuration"]["threat"])[0])
-    there = np.isfinite(columns["found"])
+    there = np.isfinite(columns["found"]) & np.isfinite(columns["linear"]) & (columns["linear"] > 0)
     ratio = columns["found"][there] / columns["linear"][there]
     middle = {name: float(np.median(values)) for name, values in columns.items()}
-    quarter, half, three = (signed(float(q)) for q in np.quantile(ratio, (0.25, 0.5, 0.75)))
-    missed = float(np.median(np.abs(columns["missed"][there])))
+    quarters = np.quantile(ratio, (0.25, 0.5, 0.75)) if len(ratio) else np.full(3, np.nan)
+    quarter, half, three = (signed(float(q)) for q in quarters)
+    missed = float(np.median(np.abs(columns["missed"][there]))) if len(ratio) else None
     rows = [
         ("margin", "how far the label's logit leads", signed(-middle["margin"])),
         ("slope", f"how fast the lead can fall per unit of {norm}", signed(middle["slope"])),
@@ -55,6 +56,8 @@ def local(probe: Probe, model: str, key: str) -> Local:
     said = [
         f"For {words.of(nearer, len(ratio))} examples the boundary was found nearer than a linear model would have it; "
         f"for half of them it was at {quarter} to {three} times that distance."
+        if len(ratio)
+        else "The margin has no slope at any example that was fooled, so a linear model foretells nothing."
     ]
     if flat > len(table) / 2:
         said.append(

@@ -36,6 +36,9 @@ class Sequencing:
         self.subject = subject_of(asked, device)
         recipe = asked.make_recipe(len(self.subject.training))
         self.method = method_of(recipe, self.subject.training, self.subject.vocabulary, self._start())
+        for model in (net for net in self.method.nets.values() if isinstance(net, Model)):
+            for token in self.subject.absent:
+                model.rule_out(token)
         self.method.config = {
             "what": "sequence",
             "steps": self.method.steps,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from advgan.sequences import text
 from advgan.sequences.model import Model
 from advgan.sequences.prose import Ruler
-from advgan.sequences.text import Vocabulary, pieces, until_end
+from advgan.sequences.text import UNKNOWN, Vocabulary, pieces, until_end
 from attacks.errors import InputError
 
 VOCABULARY = "vocabulary.json"
@@ -57,6 +57,11 @@ class Lines:
     @property
     def vocabulary(self) -> int:
         return len(self.words)
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        """Where every word that is learnt has a number, UNKNOWN stands only for words of lines held out."""
+        return () if bool((self.training == UNKNOWN).any()) else (UNKNOWN,)
 
     @property
     def about(self) -> dict[str, Any]:

@@ -25,6 +25,11 @@ class Subject(Protocol):
     @property
     def vocabulary(self) -> int: ...
     @property
+    def absent(self) -> tuple[int, ...]:
+        """Tokens that the data cannot hold, so that no generator of them may write one."""
+        ...
+
+    @property
     def about(self) -> dict[str, Any]:
         """Of the data; JSON-able."""
         ...

@@ -56,10 +56,7 @@ def what(run: SavedRun) -> str:
 
 def stopped(run: SavedRun) -> str:
     """A sentence, or nothing of a finished run."""
-    steps = run.config.get("steps", run.step)
-    if run.step < steps:
-        return f"Training stopped before its end, at step {run.step:,} of {steps:,}."
-    return "" if run.measures else "It was stopped before it was measured."
+    return run.stopped or ("" if run.measures else "It was stopped before it was measured.")
 
 
 def _things(run: SavedRun) -> str:

@@ -51,6 +51,10 @@ class Truth:
         return self.training.shape[1]
 
     @property
+    def absent(self) -> tuple[int, ...]:
+        return ()
+
+    @property
     def about(self) -> dict[str, Any]:
         return {
             "name": self.name,

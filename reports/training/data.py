@@ -17,6 +17,7 @@ from reports.sources import data as sources
 from reports.sources.dataset import Batch, Dataset
 
 HELD_OUT = 5  # one in so many images is kept from training, where the data have no test split of their own
+FEWEST = 6  # images held out: a measure looks at five neighbours of each
 AT_ONCE = 1024
 AS_THE_ZOO = "as for the classifiers that come with advgan"
 AS_THEY_COME = "as the data set comes, in a training and a test split"
@@ -80,6 +81,12 @@ def images(spec: str, *, conditional: bool | None, image_size: int | None, root:
     """
     labelled = conditional is not False
     both = parted(spec, image_size=image_size, root=root, labelled=labelled, check=check_shape)
+    if len(both.held_out.x) < FEWEST:
+        whole = len(both.training.x) + len(both.held_out.x)
+        raise InputError(
+            f"{spec} has {whole} images, of which {len(both.held_out.x)} are held out to measure by, and {FEWEST} are "
+            f"needed. Give {FEWEST * HELD_OUT} or more."
+        )
     use = len(both.classes) > 1 if conditional is None else conditional
     known = len(both.classes) if use else None
     training, held = (_samples(spec, part, known) for part in (both.training, both.held_out))

@@ -97,18 +97,17 @@ def _into(run: SavedRun) -> str:
 
 
 def _headline(run: SavedRun) -> Headline:
-    steps, batch = run.config.get("steps", run.step), int(run.config.get("batch", 0))
+    batch = int(run.config.get("batch", 0))
     detail = [
         f"A {'conditional ' if run.config.get('conditional') else ''}generator, trained on {_named(run)} for "
         f"{words.plural(run.step, 'step')} of batch {batch}, with the {_game(run)}."
     ]
-    if run.step < steps:
-        detail.append(f"Training stopped before its end, at step {run.step:,} of {steps:,}.")
+    detail += [run.stopped] if run.stopped else []
     facts = [("steps", f"{run.step:,}"), ("samples seen", f"{run.step * batch:,}")]
     facts += [("seconds", f"{run.seconds:,.0f}")] if run.seconds else []
     facts += [(MEASURES[name].name, told(name, run.measures)) for name in _foremost(run)[1:4]]
     warned = words.plural(len(run.warnings), "warning") if run.warnings else ""
-    return Headline(_title(run, run.step >= steps), detail, facts, warned)
+    return Headline(_title(run, not run.stopped), detail, facts, warned)
 
 
 def _title(run: SavedRun, finished: bool) -> str:

@@ -53,6 +53,12 @@ class SavedRun:
         )
 
     @property
+    def stopped(self) -> str:
+        """A sentence where training stopped before its end, else nothing."""
+        steps = self.config.get("steps", self.step)
+        return f"Training stopped before its end, at step {self.step:,} of {steps:,}." if self.step < steps else ""
+
+    @property
     def warned(self) -> list[str]:
         """The warnings as sentences."""
         return [f"{each['what']} {each.get('remedy', '')}".strip() for each in self.warnings]

@@ -37,7 +37,8 @@ def table(run: SavedRun) -> Group:
             said = words.NOTHING if real is None else measure.said(real)
             count = counted(name, run.measures) or words.NOTHING
             drawn.add_row(measure.name, told(name, run.measures), *([said] if has_real else []), count)
-    return Group(drawn, *(Text(f"warning: {text}", style="yellow") for text in run.warned))
+    ends = [run.stopped] if run.stopped else []
+    return Group(drawn, *ends, *(Text(f"warning: {text}", style="yellow") for text in run.warned))
 
 
 def _title(run: SavedRun) -> str:

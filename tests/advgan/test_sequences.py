@@ -133,6 +133,20 @@ def test_a_temperature_divides_the_logits():
         model.at_temperature(0)
 
 
+def test_a_token_that_is_ruled_out_has_no_probability_and_training_gives_it_none():
+    model = tiny(1)
+    model.rule_out(1)
+    likelihood, without = model.log_likelihood(EVERY).sum(1).exp(), (EVERY != 1).all(1)
+    assert likelihood[~without].eq(0).all()
+    assert likelihood[without].sum().item() == pytest.approx(1, abs=1e-12)
+    opt = torch.optim.Adam(model.parameters(), 0.1)
+    model.weighted_nll(EVERY[without], torch.ones(8, 3, dtype=torch.float64)).backward()
+    opt.step()
+    for each in (model, model.at_temperature(2.0)):
+        assert (sample(each, 500, 3, seed=0) != 1).all()
+        assert each.log_likelihood(EVERY).sum(1).exp()[~without].eq(0).all()
+
+
 def test_the_oracle_gives_its_own_samples_the_published_likelihood():
     if not ORACLE.exists():
         pytest.skip("the oracle's file lies in ../shared/data, and is not there")

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -53,6 +54,84 @@ def test_targeted_modes_aim_where_they_are_told(case):
     assert torch.equal(atk(x, y), adapters.torchattacks("apgd", model, eps=0.5)(x, y))
 
 
+def test_random_and_least_likely_targets_are_never_the_label(case):
+    model, x, y = case
+    atk = adapters.torchattacks("apgd", model, eps=0.5, steps=20)
+    logits = model(x)
+    by_size = logits.scatter(1, y[:, None], torch.inf).argsort(1)
+    for kth in (1, 3):
+        atk.set_mode_targeted_least_likely(kth_min=kth, quiet=True)
+        x_adv = atk(x, y)
+        assert atk.result is not None
+        assert torch.equal(model(x_adv).argmax(1) == by_size[:, kth - 1], atk.result.fooled)
+    atk.set_mode_targeted_least_likely(kth_min=10)
+    with pytest.raises(InputError, match="kth_min=10: the model has 9 classes"):
+        atk(x, y)
+    atk.set_mode_targeted_random()
+    x_adv = atk(x, y)
+    assert torch.equal(atk(x, y), x_adv)
+    reached = model(x_adv).argmax(1)[atk.result.fooled]
+    assert (reached != y[atk.result.fooled]).all()
+    assert len(((reached - y[atk.result.fooled]) % 10).unique()) > 4
+    targets = atk._random(x, y)
+    assert torch.equal(targets[:3], atk._random(x[:3], y[:3]))
+
+
+def test_normalised_images_come_and_go_normalised(case):
+    plain, x, y = case
+    mean, std = [0.3], [0.2]
+
+    class OfNormalised(nn.Module):
+        def forward(self, z):
+            return plain(z * 0.2 + 0.3)
+
+    atk = adapters.torchattacks("PGD", OfNormalised(), eps=0.2, alpha=0.05, steps=10)
+    z = (x - 0.3) / 0.2
+    with pytest.raises(InputError, match="the bounds are 0 to 1"):
+        atk(z, y)
+    atk.set_normalization_used(mean=mean, std=std)
+    z_adv = atk(z, y)
+    assert atk.result is not None
+    assert atk.result.fooled.any()
+    assert torch.equal(atk.model(z_adv).argmax(1) != y, atk.result.fooled)  # type: ignore[operator]
+    torch.testing.assert_close(z_adv * 0.2 + 0.3, atk.result.x_adv)
+    assert (atk.result.x_adv - x).abs().max() <= 0.2 + 1e-5
+    assert 0 <= atk.result.x_adv.min() <= atk.result.x_adv.max() <= 1
+    atk.set_mode_targeted_least_likely()
+    least = plain(x).scatter(1, y[:, None], torch.inf).argmin(1)
+    assert torch.equal(atk.model(atk(z, y)).argmax(1) == least, atk.result.fooled)  # type: ignore[operator]
+    with pytest.raises(InputError, match="the bounds are 0 to 1"):
+        atk(z + 9, y)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "kind"),
+    [
+        ("MIFGSM", "linf", "GradientAscent"),
+        ("AutoAttack", "linf", "AutoAttack"),
+        ("CW", "l2", "CW"),
+        ("EADL1", "l1", "EAD"),
+        ("L2CarliniWagnerAttack", "l2", "CW"),
+        ("LInfFMNAttack", "linf", "FMN"),
+        ("L2ProjectedGradientDescentAttack", "l2", "GradientAscent"),
+        ("DDNAttack", "l2", "DDN"),
+        ("HopSkipJumpAttack", "l2", "HopSkipJump"),
+    ],
+)
+def test_their_names_find_the_attack_in_the_norm_that_it_is_made_for(case, name: str, norm: str, kind: str):
+    atk = adapters.torchattacks(name, case[0])
+    assert (type(atk.attack).__name__, atk.threat.norm.name) == (kind, norm)
+    swept = adapters.foolbox(name)
+    assert (swept.attack, swept.norm) == (atk.attack, norm)
+
+
+def test_options_of_theirs_that_mean_the_same_are_taken(case):
+    square = adapters.torchattacks("Square", case[0], 0.1, norm="Linf", n_queries=7, p_init=0.5).attack
+    assert square == attacks.Square(queries=7, first_share=0.5)
+    assert adapters.torchattacks("CW", case[0], kappa=2.0).attack == attacks.CATALOG["cw"](confidence=2.0)
+    assert adapters.torchattacks("APGD", case[0], 0.1, loss="ce").attack == attacks.APGD(loss="cross_entropy")
+
+
 def test_labels_of_any_whole_type_will_do(case):
     model, x, y = case
     assert torch.equal(
@@ -67,7 +146,7 @@ def test_labels_of_any_whole_type_will_do(case):
         (lambda m: adapters.torchattacks("pgd", m, 0.1, norm="l7"), "no norm 'l7'"),
         (lambda m: adapters.torchattacks("pgd", m, 0.1, step=3), "Did you mean 'steps'"),
         (lambda m: adapters.torchattacks("pgd", m, alpha=0.1), "is a share of eps"),
-        (lambda m: adapters.torchattacks("fgsm", m, 0.1, alpha=0.1), "no option of fgsm"),
+        (lambda m: adapters.torchattacks("fgsm", m, 0.1, alpha=0.1), "no option of fgsm 'alpha'"),
         (lambda m: adapters.foolbox("LinfPDG"), "no attack 'LinfPDG'"),
         (lambda m: adapters.foolbox("pgd")(m, torch.rand(1, 1, 8, 8), [3], epsilons=0.1), "The criterion is list"),
     ],
@@ -107,6 +186,16 @@ class Counting(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         return self.inner(x)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_several_eps_may_come_in_any_row_of_numbers(case, kind):
+    model, x, y = case
+    raw, _, is_adv = adapters.foolbox("LinfPGD", steps=3)(model, x, y, epsilons=kind([0.1, 0.2]))
+    assert len(raw) == 2
+    assert is_adv.shape == (2, 40)
+    for one in (kind([0.1, 0.2])[1], 0.2):
+        assert torch.equal(adapters.foolbox("LinfPGD", steps=3)(model, x, y, epsilons=one)[2], is_adv[1])
 
 
 def test_an_attack_for_the_smallest_perturbation_runs_once_for_all_eps(case):

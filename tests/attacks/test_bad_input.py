@@ -164,6 +164,24 @@ def test_nan_or_inf_in_the_logits_of_clean_inputs_is_counted(attack, bad, x, lab
     says(refusal(attack, model, x, labels), "2 of 6 clean inputs", "NaN or inf", "mend the model")
 
 
+def test_a_class_left_out_by_minus_infinity_is_told_of_a_finite_number(x, labels):
+    out = torch.tensor([0.0, -torch.inf, 0.0, 0.0, 0.0])
+    says(refusal(victim=Answering(lambda z: z + out), x=x, goal=labels), "6 of 6 clean inputs", "-inf", "-1e9 does so")
+    assert "-1e9" not in refusal(victim=Answering(lambda z: z - out), x=x, goal=labels)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "apgd", "fmn", "square", "gaussian_noise"])
+def test_a_class_left_out_by_a_large_negative_logit_hides_no_success(name, x, labels):
+    def fooled(left_out):
+        model = Answering(lambda z: torch.cat((z, torch.full_like(z[:, :1], left_out)), 1))
+        attack = attacks.Square(queries=50) if name == "square" else name
+        return attacks.run(attack, model, x, labels, "l2:1.5" if name == "gaussian_noise" else "linf:0.2").fooled
+
+    assert fooled(-100.0).any()
+    for left_out in (-1e9, -1e30, torch.finfo(torch.float32).min):
+        assert torch.equal(fooled(left_out), fooled(-100.0))
+
+
 @seen_so_far
 def test_probabilities_are_recognised(attack, x, labels):
     says(refusal(attack, Answering(lambda z: z.softmax(1)), x, labels), "probabilities", "Drop the softmax")

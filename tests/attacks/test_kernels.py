@@ -525,6 +525,20 @@ def test_a_lead_within_rounding_is_no_lead(kernels, dtype):
 
 
 @pytest.mark.parametrize("kernels", [reference, twins], ids=["reference", "triton"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("masked", [-1e4, -1e9, -3e38, 1e-3], ids=str)
+def test_a_class_that_is_masked_out_does_not_say_how_clear_a_lead_must_be(kernels, dtype, masked):
+    leads = torch.tensor([-0.1, 0.0, 0.1, 1.0], dtype=dtype)
+    logits = torch.stack((3 - leads, torch.full_like(leads, 3.0), torch.full_like(leads, masked)), 1).to(DEVICE)
+    first = torch.zeros(4, dtype=torch.int64, device=DEVICE)
+    wanted = [False, False, True, True]
+    assert kernels.verdict(logits, first, False).tolist() == wanted
+    assert kernels.verdict(logits, first + 1, True).tolist() == wanted
+    for loss in LOSSES:
+        assert getattr(kernels, loss)(logits, first, False)[2].tolist() == wanted
+
+
+@pytest.mark.parametrize("kernels", [reference, twins], ids=["reference", "triton"])
 @pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
 @pytest.mark.parametrize(
     "row", [[0.0] * 5, [3.0, 3.0, 3.0, 3.0, -2.0], [1e-30] * 5, [2.0, 1.0, 1.0, 1.0, 1.0]], ids=str

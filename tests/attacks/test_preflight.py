@@ -123,6 +123,10 @@ def root(x: Tensor) -> Tensor:
     return (x * x).sqrt()
 
 
+def masked_out(z: Tensor) -> Tensor:
+    return torch.cat((z, torch.full_like(z[:, :1], -1e9)), 1)
+
+
 def one_at_a_time(z: Tensor) -> Tensor:
     return z.squeeze()
 
@@ -175,6 +179,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     "state": (lambda: Counting(0.1), {"keeps_state": "fatal"}),
     "a counter": (lambda: Counting(0.0), {"keeps_state": "note"}),
     "random": (lambda: Around(after=lambda z: z + torch.randn_like(z)), {"random": "fatal"}),
+    "random, a class masked out": (
+        lambda: Around(after=lambda z: masked_out(z + torch.randn_like(z))),
+        {"random": "fatal"},
+    ),
     "less the batch's mean": (lambda: Around(after=lambda z: z - z.mean(0)), {"rows_interact": "fatal"}),
     "by place": (
         lambda: Around(after=lambda z: z + 0.01 * torch.arange(float(len(z)))[:, None] * z),

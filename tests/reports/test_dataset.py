@@ -472,6 +472,19 @@ def test_worker_processes_read_for_themselves(whole: Path):
     assert torch.equal(again[17][0], data[17][0])
 
 
+def test_a_shuffled_pass_reads_each_shard_once_where_they_fit_and_no_more_are_kept(tmp_path: Path, monkeypatch):
+    made(tmp_path / "set", data=digits(25), shard=1, pairs=True)
+
+    data = reports.dataset.open(tmp_path / "set")
+    x = torch.stack([data[k][0] for k in range(25)])
+    for k in 2 * torch.randperm(25, generator=torch.Generator().manual_seed(0)).tolist():
+        assert torch.equal(data[k][0], x[k])
+        assert data[k][1] == data.rows.label[k]
+    assert data._shard.cache_info().misses == 25
+    monkeypatch.setattr("reports.dataset.loader.AT_HAND", 3 * 2 * 64)
+    assert reports.dataset.open(tmp_path / "set")._shard.cache_info().maxsize == 3  # of 8 x 8 and their clean ones
+
+
 # outside models and images
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

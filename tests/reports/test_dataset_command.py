@@ -268,6 +268,14 @@ def test_jpeg_comes_with_a_warning_and_its_loss(advgan: Advgan):
     assert "JPEG lost" in ended.out
 
 
+def test_a_set_without_a_row_is_not_called_verified(advgan: Advgan):
+    _, out, _ = advgan(
+        "--model", "net.py:make", "--data", "ok.npz", "--threat", "linf:0", "--successes", "--out", "set"
+    )
+    assert "0 rows against make, from 45 examples of ok.npz; no attack found anything." in " ".join(out.split())
+    assert "read back and verified" not in out
+
+
 def test_the_manifest_says_what_was_typed_but_not_where_it_was_written(advgan: Advgan):
     assert advgan(*ALWAYS, "--attack", "fgsm", "--licence", "CC0 <b>", "--out", "set").status == 0
     about = json.loads(Path("set/manifest.json").read_text())

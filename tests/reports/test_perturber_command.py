@@ -164,6 +164,7 @@ def test_ctrl_c_saves_and_resuming_changes_nothing(trained: Advgan):
     assert ended.status == 130
     assert "Go on with: advgan train perturber --resume cut" in ended.err
     assert "unfinished" in Path("cut/report.html").read_text()
+    assert "Training stopped before its end, at step" in trained("show", "cut").out
     Path("net.py").write_text(NET.replace("stop_at=4)", "stop_at=None)"))
     assert trained("train", "perturber", "--resume", "cut").status == 0
     assert bytes_of("cut") != b""

@@ -126,6 +126,21 @@ def test_inputs_that_are_no_pictures_are_probed_too(tmp_path):
 # The page
 
 
+def test_a_kind_of_ray_of_which_none_crosses_is_told_as_such(tmp_path):
+    class Steps(Planes):
+        def forward(self, x):
+            return super().forward(x).round()
+
+    asked = job.Asked("l2:0.2", attack="hopskipjump:queries=150", draws=1, side=8, walk=0)
+    probe = run(tmp_path / "probe", {"flat": Steps()}, asked=asked)
+    rays = probe.rays
+    assert not np.isfinite(rays.distance[rays.kind == "gradient"]).any()  # the slope is zero everywhere
+    assert np.isfinite(rays.distance[rays.kind == "attack"]).any()
+    assert "never" in html_of(probe)
+    assert "The margin has no slope at any example" in html_of(probe)
+    assert (probe.geometry["slope"].to_numpy() == 0).all()
+
+
 def test_the_page_needs_nothing_but_itself(digits):
     text = html_of(digits)
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advgan.sequences.text import UNREADABLE
+from advgan.sequences import generators
+from advgan.sequences.model import NEVER
+from advgan.sequences.text import UNKNOWN, UNREADABLE
 from reports.terminal import Bar
 from tests.reports.commands import Advgan, Ended
 
@@ -107,6 +109,17 @@ def test_a_run_on_text_holds_lines_out_and_measures_both_kinds(advgan: Advgan):
     assert found["real_different"] == 1
     tokens = json.loads(Path("run/vocabulary.json").read_text())["tokens"]
     assert set(tokens) == set("".join(NAMES))
+
+
+@pytest.mark.parametrize("method", [[], SEQGAN, ["--method", "gumbel", *GAME]], ids=["likelihood", "seqgan", "gumbel"])
+def test_no_unknown_token_is_written_where_all_that_is_learnt_is_known(advgan: Advgan, method: list[str]):
+    few = ["train", "sequence", *TEXT, *method, "--batch", "16", "--epochs", "1"]
+    for folder, size in (("whole", []), ("cut", ["--vocabulary-size", "3"])):
+        assert advgan(*few, *size, "--out", folder).status == 0
+        written = advgan("sample", folder, "--n", "500").out
+        assert (UNREADABLE in written) == (folder == "cut")
+        model = generators.load(Path(folder))
+        assert bool(model.out_bias[UNKNOWN] == NEVER) == (folder == "whole")
 
 
 @pytest.mark.parametrize("method", [SEQGAN, ["--method", "gumbel", *GAME]], ids=["seqgan", "gumbel"])
@@ -334,7 +347,7 @@ def test_samples_are_lines_and_the_first_do_not_depend_on_how_many(advgan: Advga
     few, more = (advgan("sample", "run", "--n", n).out.split("\n") for n in ("3", "20"))
     assert (len(few), len(more)) == (4, 21)
     assert more[:3] == few[:3]
-    assert set("".join(more)) <= set("".join(NAMES)) | {UNREADABLE}
+    assert set("".join(more)) <= set("".join(NAMES))
     assert advgan("sample", "run", "--n", "20", "--seed", "1").out.split("\n") != more
     assert advgan("sample", "run", "--n", "20", "--out", "a.txt", "--npz", "a.npz").status == 0
     assert Path("a.txt").read_text().split("\n") == more

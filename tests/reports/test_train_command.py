@@ -179,6 +179,7 @@ def test_ctrl_c_saves_and_ends_with_status_130_and_resuming_changes_nothing(advg
         "advgan: stopped at step 2 of 6; all of it is saved. Go on with: advgan train gan --resume run\n"
     )
     assert "stopped before its end" in Path("run/report.html").read_text()
+    assert "Training stopped before its end, at step 2 of 6." in advgan("show", "run").out
     assert advgan("train", "gan", "--resume", "run", "--judge", "net.py:judge").status == 0
     assert bytes_of("run") == bytes_of("whole")
     assert run_json("run")["measures"] == run_json("whole")["measures"]
@@ -270,7 +271,7 @@ BAD_ARRAYS = {
     "negative": ({"x": pixels(60), "y": np.arange(60) % 3 - 1}, "negative"),
     "floats": ({"x": pixels(60), "y": np.zeros(60)}, "class numbers are integers"),
     "lengths": ({"x": pixels(60), "y": np.arange(59) % 3}, "each input needs one label"),
-    "few": ({"x": pixels(9), "y": np.arange(9) % 3}, "smaller batch"),
+    "few": ({"x": pixels(27), "y": np.arange(27) % 3}, "27 images, of which 5 are held out"),
 }
 
 
@@ -293,6 +294,7 @@ def test_images_that_cannot_be_learnt_from_are_refused(advgan: Advgan, name: str
         (["--conditioning", "film"], "film"),
         (["--steps", "0"], "steps"),
         (["--batch", "0"], "batch"),
+        (["--batch", "64"], "smaller batch"),
         (["--every", "0"], "--every"),
         (["--latent", "0"], "latent"),
         (["--seed", "-1"], "seed"),
