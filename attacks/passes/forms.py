@@ -20,6 +20,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": None}
 SWITCHES = ("channels_last", "compile", "fold_batchnorm")
 AGREES = 0.05  # of the spread of a row's logits: how far the cheaper form may be off, on the mean over the rows
 WORTH = 0.95  # of the plain pass's time: a form that takes more is not worth the trouble
+HOPELESS = 1.2  # times what the fastest takes: such a form is measured no further
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,15 @@ def fastest_form(model: nn.Module, x: Tensor, forms: Sequence[Form] | None = Non
         net = cheap_form(model, form, [])
         if net is not None and _agrees_at(net, x, wanted):
             nets[form] = net
-    times = {form: [] for form in nets}
+    times: dict[Form, list[float]] = {form: [] for form in nets}
+    running = list(nets)
     for _ in range(laps):
-        for form, net in nets.items():
-            times[form].append(_seconds(net, x))
+        for form in running:
+            times[form].append(_seconds(nets[form], x))
+        fastest = min(min(seconds) for seconds in times.values())
+        running = [form for form in running if min(times[form]) <= HOPELESS * fastest]
+        if len(running) == 1:
+            break
     typical = {form: statistics.median(seconds) for form, seconds in times.items()}
     best = min(typical, key=typical.__getitem__)
     return best if typical[best] <= WORTH * typical[Form()] else Form()

@@ -1,6 +1,13 @@
 """What a cheaper form of a model gains on this machine, where every success is asked of the model itself."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import networks
+import numpy as np
 import pytest
 import torch
 from race import Race, quartiles
@@ -61,3 +68,46 @@ def test_the_fastest_form_gains_and_breaks_as_much(name, benchmark, book: Book, 
     assert 0 < results["plain"].fooled.sum() < len(x)
     assert same >= 0.95
     assert middle >= BAR
+
+
+def test_a_fast_audit_gains_and_comes_to_nearly_the_same_accuracy(tmp_path: Path, book: Book):
+    """Whole commands, start and end included, each on one thread."""
+    _, x, labels = half_sure(96)
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=labels.numpy())
+    here, asked = Path(__file__).parent, ["--no-curves", "--attack", "pgd", "--attack", "apgd"]
+    (tmp_path / "net.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(here)!r})\nfrom test_forms import half_sure\n\n\n"
+        "def make():\n    return half_sure(96)[0]\n"
+    )
+
+    def audit(name: str, *more: str) -> float:
+        command = [sys.executable, "-c", "from reports.cli import main; main()", "audit", "--model", "net.py:make"]
+        rest = ["--data", "data.npz", "--threat", "linf:0.06", *asked, "--out", name, *more]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parents[1])}
+        subprocess.run([*command, *rest], cwd=tmp_path, env=environment, check=True, capture_output=True)
+        (model,) = json.loads((tmp_path / name / "audit.json").read_text())["models"].values()
+        return model["threats"]["linf:0.06"]["robust_accuracy"]
+
+    found: dict[str, list[float]] = {"plain": [], "fast": []}
+    race = Race(
+        {
+            "plain": lambda: found["plain"].append(audit("plain", "--overwrite")),
+            "fast": lambda: found["fast"].append(audit("fast", "--overwrite", "--fast", "auto")),
+        }
+    )
+    race.lap()
+    ratio = float((race.times("plain") / race.times("fast"))[0])
+    book.add(
+        suite="forms",
+        measured=f"audit --fast auto, {' '.join(asked)}, linf:0.06, ResNet-18, 96 x 3 x 32 x 32",
+        unit="s",
+        repeats=1,
+        ours=race.median("fast"),
+        reference=race.median("plain"),
+        reference_is="the same command without --fast",
+        ratio=ratio,
+        bar=BAR,
+        note=f"robust accuracy {found['fast'][0]:.4f} and {found['plain'][0]:.4f}; one thread; start and end included",
+    )
+    assert abs(found["fast"][0] - found["plain"][0]) <= 0.02  # rows at the edge of falling differ
+    assert ratio >= BAR

@@ -12,7 +12,7 @@ from record import Book
 
 BAR = 0.9
 LAPS = 1  # of minutes each
-ATTACKS = ["apgd_t", "fab", "square:queries=2000"]
+ATTACKS = ["apgd_t:steps=200", "fab:restarts=2", "square:queries=4000"]
 AUDIT = ["--model", "digits", "--threat", "linf:0.1", "--threat", "l2:1.0", *(f"--attack={name}" for name in ATTACKS)]
 
 
