@@ -151,7 +151,7 @@ def test_every_form_of_models_and_data_is_in_the_readme_and_the_api_page():
 def test_the_readme_opens_with_its_two_commands_and_ci_runs_the_second():
     audit, tests = (block.strip() for block in blocks(README, "sh")[:2])
     assert audit == "python -m pip install . && advgan audit"
-    assert tests == 'python -m pip install -e ".[test]" && python -m pytest'
+    assert tests == 'python -m pip install -e ".[test]" && python -m pytest -n auto --dist worksteal'
     run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     said = [re.sub(r" --(quiet|disable-pip-version-check)\b", "", line) for line in run.splitlines()]
     assert tests in said
