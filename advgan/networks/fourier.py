@@ -2,8 +2,12 @@
 
 A network of few numbers is slow to learn what changes within a small part of their range, as a density of narrow peaks
 does. Sines and cosines in random directions let it change fast from the start (arXiv 2006.10739); here the directions
-are learnt further. For shape [2], latent 2, no classes, width 64 and depth 3: generator 12,802
-parameters, critic 12,737.
+are learnt further.
+
+What a continuous generator makes of a connected latent is connected, so samples lie between modes that are apart
+(arXiv 1806.00880, 2006.04596). A generator here reads as many latents as a sample has numbers as they are; of each
+further one it reads the sign alone, so that k more latents give it 2^k pieces to lay out. For shape [2], latent 2, no
+classes, width 64 and depth 3: generator 12,802 parameters, critic 12,737.
 """
 
 import math
@@ -14,7 +18,8 @@ from torch import Tensor, nn
 from . import mlp
 
 WAVES = 32
-GENERATOR, CRITIC = (0.5, 2.0), (1.0, 64.0)  # lowest and highest angular frequency, per unit of z and of x
+LOUDNESS = 2.0  # of a sign, beside waves that are within -1 and 1
+GENERATOR, CRITIC = (0.5, 2.0), (1.0, 160.0)  # lowest and highest angular frequency, per unit of z and of x
 
 
 class Waves(nn.Module):
@@ -34,9 +39,22 @@ class Waves(nn.Module):
         return torch.cat([x, angles.sin(), angles.cos()], dim=1)
 
 
+class Pieces(Waves):
+    """[b, n] -> [b, n + 2 * WAVES]: the first `continuous` numbers with their waves, then the signs of the others."""
+
+    def __init__(self, continuous: int):
+        super().__init__(continuous, *GENERATOR)
+        self.continuous = continuous
+
+    def forward(self, z: Tensor) -> Tensor:
+        signs = z[:, self.continuous :].sign()
+        return torch.cat([super().forward(z[:, : self.continuous]), LOUDNESS * signs], dim=1)
+
+
 def generator(entries: int, shape: tuple[int, ...], width: int, depth: int) -> nn.Module:
-    """[b, entries] -> [b, numbers in shape]."""
-    return nn.Sequential(Waves(entries, *GENERATOR), mlp.generator(entries + 2 * WAVES, shape, width, depth))
+    """[b, entries] -> [b, numbers in shape]. Classes, one-hot, come last and have a sign of 0 or 1."""
+    pieces = Pieces(min(entries, math.prod(shape)))
+    return nn.Sequential(pieces, mlp.generator(entries + 2 * WAVES, shape, width, depth))
 
 
 def critic(shape: tuple[int, ...], width: int, depth: int) -> tuple[nn.Module, int]:

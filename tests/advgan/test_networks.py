@@ -82,6 +82,17 @@ def test_a_docstring_says_how_many_parameters_there_are(kind, file):
     assert f"generator {parameters(generator):,} parameters, critic {parameters(critic):,}" in said
 
 
+def test_of_more_latents_than_a_sample_has_numbers_the_signs_alone_are_read():
+    generator, _ = build("fourier", (3,), LATENT, width=8)
+    _, _, z = drawn((3,), rows=64)
+    x = generator(None, None, z)
+    assert torch.equal(x, generator(None, None, torch.cat([z[:, :3], z[:, 3:].sign()], dim=1)))
+    for place in range(LATENT):
+        other = z.clone()
+        other[:, place] *= -1
+        assert (generator(None, None, other) != x).any(1).all()
+
+
 @each_kind
 @each_conditioning
 def test_a_critic_ends_linear_so_that_its_scores_have_no_bound_on_either_side(kind, conditioning):
