@@ -5,9 +5,9 @@ from dataclasses import replace
 from .recipe import Recipe
 from .schedules import Schedule
 
-# Narrow modes want a critic that may at last be steep, so the penalty fades; deep networks, and latents beyond the plane's
-# two, which are signs, since a generator must jump from mode to mode; and a learning rate that ends near 0, since the
-# modes are narrower than its steps are long.
+# Narrow modes want a critic that may at last be steep, so the penalty fades; deep networks, and latents beyond the
+# plane's two, which are signs, since a generator must jump from mode to mode; and a learning rate that ends near 0,
+# since the modes are narrower than its steps are long.
 MODES = Recipe(
     network="fourier",
     width=64,
