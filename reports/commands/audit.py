@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reports.commands import sources
-from reports.commands.digits import digits_for
 from reports.commands.typed import option, path_text
 from reports.commands.usual import ATTACKS, BASELINES, THREATS, Effort, attacks_for, attacks_named, threats_for
 from reports.terminal import Bar, Stopped, note
@@ -212,7 +211,7 @@ def audit(
     from reports.sources.both import load_both
 
     specs = model or ["digits"]
-    spec = data or digits_for(specs)
+    spec = data or model_sources.digits_for(specs)
     threats = threat or threats_for(spec)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise InputError(f"--fail-under is {fail_under:g}; robust accuracy is a share from 0 to 1, say 0.4.")

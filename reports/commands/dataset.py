@@ -143,9 +143,10 @@ def make(
     from reports.dataset.make import make as make_set
     from reports.dataset.progress import check_folder
     from reports.devices import device_named
+    from reports.sources import models
 
     spec = model or MODEL
-    source = data or _digits_for(spec)
+    source = data or models.digits_for([spec])
     if source != "digits" and not threat:
         raise InputError(
             f"--data {source} needs --threat, which says what the attacker may do, say --threat linf:8/255."
@@ -180,14 +181,6 @@ def make(
             raise Stopped(_kept(out)) from None
     Console().print(text.table(made))
     print(f"Written to {out}: see {out / 'README.md'}")
-
-
-def _digits_for(spec: str) -> str:
-    from attacks.errors import InputError
-
-    if spec.partition(":")[0] != "digits":
-        raise InputError(f"--model {spec} needs --data: FILE.npz, FILE.parquet, a folder, or torchvision:NAME.")
-    return "digits"
 
 
 def one_model(spec: str, weights: Path | None) -> "tuple[str, nn.Module]":

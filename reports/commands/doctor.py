@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from reports.commands import sources
-from reports.commands.digits import digits_for
 from reports.commands.typed import option
 
 LOOKED_AT = 256  # examples that are read
@@ -52,7 +51,7 @@ def doctor(
     from reports.sources.told import victim_of
 
     specs = model or ["digits"]
-    spec = data or digits_for(specs)
+    spec = data or model_sources.digits_for(specs)
     if examples < 1:
         raise InputError(f"--examples is {examples}; at least one is needed.")
     place = device_named(device)

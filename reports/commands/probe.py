@@ -107,17 +107,15 @@ def probe(
     from reports.sources import data as data_sources
     from reports.sources import models as model_sources
 
-    is_digits = model.partition(":")[0] == "digits"
-    if data is None and not is_digits:
-        raise InputError(f"--model {model} needs --data: FILE.npz, FILE.parquet, a folder, or torchvision:NAME.")
-    if threat is None and (data or "digits") != "digits":
+    source = data or model_sources.digits_for([model])
+    if threat is None and source != "digits":
         raise InputError(f"--data {data} needs --threat, say --threat l2:0.5: the norm of distances and an eps.")
     if examples < 2:
         raise InputError(f"--examples is {examples}; a probe needs at least two, of two classes.")
     asked = Asked(threat or THREAT, attack, directions, side, walk, seed)
     saved.refuse_to_harm(out, overwrite)
     place = device_named(device)
-    found = data_sources.load(data or "digits", image_size=image_size, root=data_root).plain("advgan probe")
+    found = data_sources.load(source, image_size=image_size, root=data_root).plain("advgan probe")
     models = model_sources.load(model, weights=weights)
     sources.announce(models, found.notes)
     with Bar() as bar:

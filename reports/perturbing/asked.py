@@ -5,6 +5,7 @@ from typing import Any
 
 from advgan.perturbing import Perturbing
 from attacks.errors import InputError, unknown
+from reports.sources.models import digits_for
 from reports.training.asked import OfImages, spelled
 
 DIGITS = "digits:standard"
@@ -30,11 +31,8 @@ class Asked(OfImages):
 
     def checked(self) -> "Asked":
         """InputError where data or a threat must be named and are not, for what only the digits have by default."""
-        others = [spec for spec in self.model if spec.partition(":")[0] != "digits"]
-        if others and self.data == "digits":
-            raise InputError(
-                f"--model {others[0]} needs --data: FILE.npz, FILE.parquet, a folder, or torchvision:NAME."
-            )
+        if self.data == "digits":
+            digits_for(self.model)
         if self.data != "digits" and "threat" not in self.recipe:
             raise InputError(f"--data {self.data} needs --threat, which says how far inputs may be moved: linf:8/255.")
         if self.weights is not None and len(self.model) > 1:

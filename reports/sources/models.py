@@ -22,16 +22,35 @@ def load(spec: str, *, weights: Path | None = None) -> dict[str, nn.Module]:
     What was put round a model (a normalisation, say) is told by `told.told`, what it reveals by `told.access_of`.
     Raises InputError for whatever cannot be found or used.
     """
-    prefix, _, rest = spec.partition(":")
-    if prefix == "digits":
+    if is_digits(spec):
         if weights is not None:
             raise InputError(f"--weights was given, and {spec} brings its own.")
-        return _digits(spec, rest)
-    form = KINDS.get(prefix) or PYTHON
+        return _digits(spec)
+    form = _form(spec)
     _check(spec, form, weights)
     # timm, transformers and onnxruntime are slow to import and optional: each only where it is needed.
     name, model = importlib.import_module(form.place).load(spec, weights)
     return {name: model.eval()}
+
+
+def digits_for(specs: Sequence[str]) -> str:
+    """The data that is meant where a command names none: the digits, for models of digits.
+
+    Raises InputError for any other model, and for what names no model.
+    """
+    for spec in specs:
+        if not is_digits(spec):
+            _check(spec, _form(spec), None)
+            raise InputError(f"--model {spec} needs --data: FILE.npz, FILE.csv, a folder, or what else --help lists.")
+    return "digits"
+
+
+def is_digits(spec: str) -> bool:
+    return spec.partition(":")[0] == "digits"
+
+
+def _form(spec: str) -> Form:
+    return KINDS.get(spec.partition(":")[0]) or PYTHON
 
 
 def _check(spec: str, form: Form, weights: Path | None) -> None:
@@ -59,7 +78,7 @@ def load_several(specs: Sequence[str], *, weights: Path | None = None) -> tuple[
     spelled: dict[str, str] = {}
     for spec in specs:
         for name, module in load(spec, weights=weights).items():
-            if name in found and (spec in spelled.values() or spec.partition(":")[0] == "digits"):
+            if name in found and (spec in spelled.values() or is_digits(spec)):
                 raise InputError(f"--model {spec} is there twice.")
             free = next(f"{name}{end}" for end in ("", *(f"_{k}" for k in range(2, 99))) if f"{name}{end}" not in found)
             found[free], spelled[free] = module, spec
@@ -82,9 +101,10 @@ def classes_of(option: str, model: nn.Module, x: Tensor) -> int:
     return answer.shape[1]
 
 
-def _digits(spec: str, name: str) -> dict[str, nn.Module]:
+def _digits(spec: str) -> dict[str, nn.Module]:
     from reports import zoo
 
+    name = spec.partition(":")[2]
     if spec != "digits" and name not in ("standard", "robust"):
         raise unknown("model", spec, texts(MODELS[:3]))
     both = zoo.load()

@@ -305,6 +305,7 @@ def test_bad_input_ends_with_status_2_and_leaves_nothing(
 
 def test_what_is_lacking_is_asked_for(advgan: Advgan):
     assert "needs --data" in advgan("audit", "--model", "net.py:good").err
+    assert "Did you mean 'digits:robust'" in advgan("audit", "--model", "digits_robust").err
     assert "needs --threat" in advgan("audit", "--model", "net.py:good", "--data", "ok.npz").err
     assert "belongs to one --model" in advgan("audit", *ALWAYS, "-m", "digits", "--weights", "w.pt").err
 

@@ -229,6 +229,7 @@ def test_what_fails_verification_is_named_and_ends_with_status_1(advgan: Advgan)
     [
         (["--model", "digits"], "names 2 models"),
         (["--model", "net.py:make"], "needs --data"),
+        (["--model", "digits_robust"], "Did you mean 'digits:robust'"),
         (["--data", "ok.npz", "--model", "net.py:make"], "needs --threat"),
         ([*ALWAYS, "--format", "zip"], "Known: parquet"),
         ([*ALWAYS, "--attack", "apgdd"], "Did you mean 'apgd'"),
