@@ -20,7 +20,7 @@ from ..train import descend, frozen, root_mean_square
 from . import critic, likelihood
 from .beginning import Beginning
 from .model import Model
-from .sampling import GUMBEL
+from .sampling import GUMBEL, sample
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,8 @@ class Gumbel:
 
     def critic_move(self, number: int, tau: float) -> Tensor:
         """number: of the batch in the run. Returns the loss."""
-        with torch.no_grad():
-            fakes = self._fakes(number, tau)
-        loss = self.objective.critic(self.critic(self._reals(number)), self.critic(fakes)).mean()
+        real, fake = (self.critic(shown) for shown in (self._reals(number), self._lesson(number, tau)))
+        loss = self.objective.critic(real, fake).mean()
         descend(self.critic_opt, loss, longest=self.recipe.clip)
         return loss.detach()
 
@@ -96,15 +95,23 @@ class Gumbel:
             slope = root_mean_square(descend(self.opt, loss, longest=self.recipe.clip))
         return {"generator": loss.detach(), "slope": slope}
 
+    def _lesson(self, number: int, tau: float) -> Tensor:
+        """Fakes for the critic. Single tokens are samples, and want no noise for each of the vocabulary."""
+        if self.recipe.hard:
+            return sample(self.generator, self._ids(number), self.length, self.recipe.seed, purpose=GUMBEL)
+        with torch.no_grad():
+            return self._fakes(number, tau)
+
     def _fakes(self, number: int, tau: float) -> Tensor:
-        recipe = self.recipe
-        ids = torch.arange(recipe.batch, device=self.data.device) + number * recipe.batch
+        recipe, ids = self.recipe, self._ids(number)
         uniform = noise.uniform(stream(recipe.seed, GUMBEL), ids, 0, (self.length, self.generator.vocabulary))
         return relaxed_sequences(self.generator, uniform, tau, recipe.hard)
 
     def _reals(self, number: int) -> Tensor:
-        ids = torch.arange(self.recipe.batch) + number * self.recipe.batch
-        return self.data[self.order.at(ids).to(self.data.device)]
+        return self.data[self.order.at(self._ids(number).cpu()).to(self.data.device)]
+
+    def _ids(self, number: int) -> Tensor:
+        return torch.arange(self.recipe.batch, device=self.data.device) + number * self.recipe.batch
 
 
 def relaxed_sequences(model: Model, uniform: Tensor, tau: float, hard: bool) -> Tensor:
