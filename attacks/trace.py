@@ -73,7 +73,6 @@ class Trace(PerRow):
         self.seen.first = _lead(rows, logits)
         self.seen.lead = self.seen.first
         self.best = rows.x  # [b, ...] the candidate inside the threat set with the largest lead
-        self.peak = torch.full_like(self.seen.first, -torch.inf)  # [b] largest lead since an attack last set it so
         self.place, self.logits = rows.x, logits  # [b, ...], [b, K] where the last gradient was taken
         self.slope, self.grad = torch.zeros_like(logits), torch.zeros_like(rows.x)  # of which combination, and itself
         self.reach = torch.zeros_like(self.seen.first)  # [b] the most that it promised for a move of eps
@@ -96,13 +95,11 @@ class Trace(PerRow):
         if x is rows.x or x.data_ptr() == rows.x.data_ptr():
             spread = (logits.amax(1) - logits.amin(1)).to(lead.dtype)
             seen.random = seen.random | ((lead - seen.first).abs() > ROUNDING * spread)
-        at = (lead > self.peak).nonzero().squeeze(1)
+        at = (lead > seen.lead).nonzero().squeeze(1)
         if len(at):
             inside = rows.threat.size(x[at], at).isfinite()
             seen.strayed = seen.strayed.index_put((at,), seen.strayed[at] | (~inside & (lead[at] > 0)))
             at = at[inside]
-            self.peak = self.peak.index_put((at,), lead[at])
-            at = at[lead[at] > seen.lead[at]]
             seen.lead = seen.lead.index_put((at,), lead[at])
             self.best = self.best.index_put((at,), x[at])
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import cycle
+from itertools import cycle, islice
 from math import log2
 from typing import Literal, get_args
 
@@ -32,9 +32,9 @@ RIVALS = 9  # wrong classes that are ranked by how near they are
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
 HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 LONG = 60  # steps of a long ascent
-NEARER = (0.15, 0.05, 0.02)  # for rows with no more of the way left: a long ascent each
-CHANCE = 8.0  # times the distance of the two best ends: what another ascent may bring
-PROBE = 12  # queries without gradients, after three rounds
+NEARER = (0.1, 0.05, 0.02)  # for rows with no more of the way left: a long ascent each
+FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
+PROBE = 12  # queries without gradients, after the rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
 HOPE = (2.0, 3.0)  # of what the last doubling gained: what the next may; on rows that gradients say nothing of
 FIRST_STOP = 64  # queries, until it is first asked how much they gain
@@ -56,12 +56,12 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Short ascents of the margin from far-off starts, to all rivals or the nearest in turn, while a row may yet fall.
+    """Short ascents of the margin, towards all rivals and then to those within reach in turn, while a row may yet fall.
 
     effort: "quick" is one ascent from the input: 13 forwards, 11 gradients. "standard" lets go of a row once its best
-        point is far from the boundary and two ascents have ended there; rows that are near get long ascents, more of
-        them the nearer they are. Rows on which gradients cannot be trusted get mean gradients and go on to a search
-        without any, for as long as it pays. "exhaustive" lets go of nothing, and then runs `also`.
+        point is far from the boundary and no rival is within reach of another ascent; rows that are near get long
+        ones, more of them the nearer they are. Rows on which gradients cannot be trusted get mean gradients and go on
+        to a search without any, for as long as it pays. "exhaustive" lets go of nothing, and then runs `also`.
     rounds, queries: at most so many ascents, and queries of the search without gradients.
     also: attacks; those that are not made for the threat, the goal or the inputs are left out.
     start: where the first ascent sets out from (`attacks.Warm` gives it another attack's best proposal).
@@ -71,7 +71,7 @@ class Verdict:
     """
 
     effort: Effort = "standard"
-    rounds: int = 5
+    rounds: int = 9
     queries: int = 4000
     also: tuple[Attack, ...] = ()
     start: str | Start = "input"
@@ -105,30 +105,30 @@ class Verdict:
         yield from _ascent(rows, start_named(self.start), *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
-        """Ascents from far off, towards all rivals or one after the other; one of them asks at strewn points."""
+        """An ascent that asks at strewn points, then ascents towards the rivals that may be within reach, in turn."""
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
+        rows.ways = torch.ones_like(rows.trace.seen.lead)[:, None]  # one rival, until they are ranked
+        yield from STREWN.search(rows)
+        self._let_go(rows, _out_of_reach(rows, BEYOND[1]) | _settled(rows, 0))
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
-            rows.rivals = by_nearness(answer, rows, RIVALS)
-        rows.ends = torch.stack([rows.trace.seen.lead] * 2, 1) - torch.inf
-        for number, (start, rival) in zip(range(1, self.rounds + 1), cycle(PLAN), strict=False):
-            ascent = start if isinstance(start, GradientAscent) else _ascent(rows, start, *ROUND)
-            yield from _towards(rows, rival, ascent)
-            if number == 1:
-                self._let_go(rows, _out_of_reach(rows, BEYOND[1]))
-            if number == 3:
-                yield from _probe(rows)
-            if number >= 3:
-                self._let_go(rows, ~_suspect(rows) & ~_near(rows, NEARER[0]) & ~_open(rows))
+            rows.rivals, rows.ways = by_nearness(answer, rows, RIVALS)
+        tried = 0
+        for start, rival in islice(cycle(PLAN), self.rounds - 1):
+            self._let_go(rows, _settled(rows, tried))
+            yield from _towards(rows, rival, _ascent(rows, start, *ROUND))
+            tried = min(max(tried, 0 if rival is None else rival + 1), rows.ways.shape[1])
+        self._let_go(rows, _settled(rows, tried))
+        yield from _probe(rows)
 
     def _long(self, rows: Rows) -> Search:
         """Ascents that adapt their steps to what they find, and so end higher; more of them the nearer a row is."""
-        self._let_go(rows, ~_suspect(rows) & ~_near(rows, NEARER[0]) & ~_open(rows))
-        for following in (*NEARER[1:], 0.0):
+        for near in NEARER:
+            self._let_go(rows, ~_suspect(rows) & ~_near(rows, near))
             _enter(rows, Stage.LONG)
-            yield from _towards(rows, None, APGD(LONG, LOSS, at_random))
-            self._let_go(rows, ~_suspect(rows) & ~_near(rows, following))
+            yield from APGD(LONG, LOSS, at_random).search(rows)
+        self._let_go(rows, ~_suspect(rows))
 
     def _scattered(self, rows: Rows) -> Search:
         """Along mean gradients, which lead over what is rough; twice where the model is random, and no further."""
@@ -187,13 +187,11 @@ STREWN = replace(DENSE, steps=ROUND[0], start=at_random, views=(Scattered(copies
 
 
 def _towards(rows: Rows, rival: int | None, ascent: Attack) -> Search:
-    """To one of the nearest rivals, or to whichever is ahead. The two largest leads [b, 2] ended at are kept."""
+    """To one of the nearest rivals, or to whichever is ahead."""
     if rival is not None and not rows.goal.targeted:
         towards = rows.rivals[:, min(rival, rows.rivals.shape[1] - 1)]
         rows.aim = Goal(towards, targeted=True, versus=rows.goal.labels)
-    rows.trace.peak = torch.full_like(rows.trace.peak, -torch.inf)
     yield from ascent.search(rows)
-    rows.ends = torch.cat([rows.ends, rows.trace.peak[:, None]], 1).topk(2).values
     rows.aim = rows.goal
 
 
@@ -258,10 +256,17 @@ def _near(rows: Rows, near: float) -> Tensor:
     return rows.trace.seen.lead > near * rows.trace.seen.first
 
 
-def _open(rows: Rows) -> Tensor:
-    """[b] bool: no two ascents ended near the best point, and the boundary is not far beyond: another may reach it."""
-    best, second = rows.ends.unbind(1)
-    return -best < CHANCE * (best - second)
+def _settled(rows: Rows, tried: int) -> Tensor:
+    """[b] bool: far from the boundary, where gradients serve, with no rival within reach beyond the first `tried`.
+
+    Within reach is what is not much further, for the linearised model, than the ascents came towards the nearest one.
+    """
+    seen, count = rows.trace.seen, rows.ways.shape[1]
+    settled = ~_suspect(rows) & ~_near(rows, NEARER[0])
+    if tried == count:
+        return settled
+    come = 1 - seen.lead / seen.first
+    return settled & (rows.ways[:, tried] >= FURTHER * come * rows.ways[:, 0])
 
 
 def _enter(rows: Rows, stage: Stage) -> None:
@@ -279,21 +284,17 @@ def _note(rows: Rows, doubt: Doubt, where: Tensor) -> None:
     rows.trace.seen.noted = rows.trace.seen.noted | (int(doubt) * where)
 
 
-PLAN: tuple[tuple[Start | GradientAscent, int | None], ...] = (  # a round's start or ascent; to which of the rivals
-    (Coarse(5), None),
-    (STREWN, None),
+PLAN: tuple[tuple[Start, int | None], ...] = (  # where an ascent sets out from, and to which of the rivals
     (Coarse(5), 0),
     (at_random, 1),
-    (Coarse(9), None),
-    (at_random, 2),
-    (_beside, None),
-    (at_random, 3),
     (Coarse(5), 2),
-    (at_random, 4),
-    (far_off, None),
+    (at_random, 3),
+    (Coarse(5), 4),
     (at_random, 5),
     (Coarse(9), None),
     (at_random, 6),
-    (Coarse(5), 0),
+    (_beside, None),
     (at_random, 7),
+    (far_off, None),
+    (at_random, 8),
 )

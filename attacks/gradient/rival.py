@@ -32,18 +32,19 @@ def towards_nearest(answer: Answer, rows: Rows, count: int) -> tuple[Tensor, Ten
     return grad, margin
 
 
-def by_nearness(answer: Answer, rows: Rows, count: int) -> Tensor:
-    """[b, count] int64: the `count` likeliest wrong classes, the nearest first (as MALT does, arXiv 2407.02240).
+def by_nearness(answer: Answer, rows: Rows, count: int) -> tuple[Tensor, Tensor]:
+    """[b, count] int64, the `count` likeliest wrong classes, the nearest first (as MALT does, arXiv 2407.02240).
 
-    Nearest is the one that is behind by least of what the linearised model lets it gain within the threat set: unlike
-    the distance, that tells classes apart even where the box lets none arrive. Fewer where there are fewer classes.
-    Costs a gradient for each.
+    And how far each is [b, count]: by how much it is behind, over what the linearised model lets it gain within the
+    threat set. Unlike the distance, that tells classes apart even where the box lets none arrive. Fewer where there are
+    fewer classes. Costs a gradient for each.
     """
-    rivals, ways = [], []
+    rivals, far = [], []
     for rival, normal, behind in _likeliest(answer, rows, count):
         rivals.append(rival)
-        ways.append(behind / _gain(rows, normal).clamp_min(torch.finfo(behind.dtype).tiny))
-    return torch.cat(rivals, 1).gather(1, torch.stack(ways, 1).argsort(dim=1, stable=True))
+        far.append(behind / _gain(rows, normal).clamp_min(torch.finfo(behind.dtype).tiny))
+    sorted_far, order = torch.stack(far, 1).sort(dim=1, stable=True)
+    return torch.cat(rivals, 1).gather(1, order), sorted_far
 
 
 def _gain(rows: Rows, normal: Tensor) -> Tensor:

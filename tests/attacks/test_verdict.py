@@ -297,11 +297,13 @@ def test_rivals_come_in_the_order_of_their_distance(norm):
     rows = Rows(x, torch.arange(20), Goal(labels), threat.around(x))
     victim = Victim(model, Access.GRADIENT)
     answer = victim.answer(gradient(x, margin), rows.goal, rows.aim)
-    rivals = by_nearness(answer, rows, 9)
+    rivals, ways = by_nearness(answer, rows, 9)
     assert answer.backwards == 9
     far = [linear.distance(norm, model, x, labels, rivals[:, j], -100.0, 100.0) for j in range(9)]
     assert (torch.stack(far, 1).diff(dim=1) >= -1e-6).all()
-    assert torch.equal(by_nearness(victim.answer(gradient(x, margin), rows.goal, rows.aim), rows, 20), rivals)
+    torch.testing.assert_close(0.1 * ways, torch.stack(far, 1))
+    again, _ = by_nearness(victim.answer(gradient(x, margin), rows.goal, rows.aim), rows, 20)
+    assert torch.equal(again, rivals)
 
 
 def test_a_rival_that_the_box_holds_back_comes_last():
@@ -310,7 +312,9 @@ def test_a_rival_that_the_box_holds_back_comes_last():
     x = torch.tensor([[1.0, 0.5]], dtype=torch.float64)  # class 1 is nearer, but x is at its bound
     rows = rows_of(x, torch.zeros(1, dtype=torch.int64), "linf:0.2")
     answer = Victim(model).answer(gradient(x, margin), rows.goal, rows.aim)
-    assert by_nearness(answer, rows, 2).tolist() == [[2, 1]]
+    rivals, ways = by_nearness(answer, rows, 2)
+    assert rivals.tolist() == [[2, 1]]
+    assert ways.isfinite().all()
 
 
 # -- the loss --
