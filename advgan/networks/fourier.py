@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from . import mlp
 
 WAVES = 32
-LOUDNESS = 3.0  # of a sign, beside waves that are within -1 and 1
-GENERATOR, CRITIC = (0.4, 2.0), (1.0, 160.0)  # lowest and highest angular frequency, per unit of z and of x
+LOUDNESS = 2.0  # of a sign, beside waves that are within -1 and 1
+GENERATOR, CRITIC = (0.5, 2.0), (1.0, 160.0)  # lowest and highest angular frequency, per unit of z and of x
 
 
 class Waves(nn.Module):
