@@ -116,10 +116,9 @@ class Verdict:
             rows.rivals, rows.ways = by_nearness(answer, rows, RIVALS)
         tried = 0
         for start, rival in islice(cycle(PLAN), self.rounds - 1):
-            self._let_go(rows, _settled(rows, tried))
             yield from _towards(rows, rival, _ascent(rows, start, *ROUND))
-            tried = min(max(tried, 0 if rival is None else rival + 1), rows.ways.shape[1])
-        self._let_go(rows, _settled(rows, tried))
+            tried = max(tried, 0 if rival is None else rival + 1)
+            self._let_go(rows, _settled(rows, tried))
         yield from _probe(rows)
 
     def _long(self, rows: Rows) -> Search:
@@ -261,11 +260,10 @@ def _settled(rows: Rows, tried: int) -> Tensor:
 
     Within reach is what is not much further, for the linearised model, than the ascents came towards the nearest one.
     """
-    seen, count = rows.trace.seen, rows.ways.shape[1]
     settled = ~_suspect(rows) & ~_near(rows, NEARER[0])
-    if tried == count:
+    if tried >= rows.ways.shape[1]:
         return settled
-    come = 1 - seen.lead / seen.first
+    come = 1 - rows.trace.seen.lead / rows.trace.seen.first
     return settled & (rows.ways[:, tried] >= FURTHER * come * rows.ways[:, 0])
 
 

@@ -317,6 +317,23 @@ def test_a_rival_that_the_box_holds_back_comes_last():
     assert ways.isfinite().all()
 
 
+class Decoy(nn.Module):
+    """By the mean of x [b, d]: class 1 is the nearest from 0 and stays behind, class 2 is further and reached at -1."""
+
+    def forward(self, x):
+        mean = x.mean(1, keepdim=True)
+        rise = 1.3 * mean.clamp_max(0.6) + 0.05 * (mean - 0.6).clamp_min(0)
+        return torch.cat([torch.zeros_like(mean), rise - 1, -1.1 * mean - 1], 1)
+
+
+def test_a_rival_beyond_the_nearest_is_tried_while_it_may_be_within_reach():
+    x, labels = torch.zeros(20, 100), torch.zeros(20, dtype=torch.int64)
+    threat = replace(attacks.ThreatModel.parse("linf:1"), bounds=(-2.0, 2.0))
+    two, three = (attacks.run(Verdict(rounds=rounds), Decoy(), x, labels, threat) for rounds in (2, 3))
+    assert not two.fooled.all()  # strewn points, then the nearest
+    assert three.fooled.all()
+
+
 # -- the loss --
 
 
