@@ -27,6 +27,14 @@ def nearest(norm: str, x: Tensor, normal: Tensor, rise: Tensor, low: Tensor, hig
     return z, gained >= enough
 
 
+def highest_in_l1(x: Tensor, normal: Tensor, radius: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """[b]: the most that normal . (z - x) is for z in the L1 ball of that radius [b] within the box."""
+    slope, order = normal.abs().sort(dim=1, descending=True, stable=True)
+    room = torch.where(normal > 0, high - x, x - low).gather(1, order)
+    before = torch.cat((torch.zeros_like(room[:, :1]), room[:, :-1].cumsum(1)), 1)
+    return row_sum(slope * torch.minimum((radius[:, None] - before).clamp_min(0), room))
+
+
 def _all_together(x, uphill, direction, need, enough, low, high) -> tuple[Tensor, Tensor]:
     """x + t * direction, clamped, with t such that the rise is what is needed: for L2 and L-inf.
 

@@ -26,6 +26,7 @@ from .victim import gradient, scores
 Effort = Literal["quick", "standard", "exhaustive"]
 
 QUICK, LOOK, ROUND = (11, 11), (10, 20), (12, 20)  # steps of an ascent; in L1
+STREWN, FADED = {"linf": 0.3, "l2": 3.0, "l1": 1.0}, 0.03  # share of eps, at first; what is left of it in the end
 WIDE = 30  # in L1, of one that begins in a wider ball
 LOSS = "soft_margin"  # towards one rival it is the margin
 RIVALS = 9  # wrong classes that are ranked by how near they are
@@ -109,7 +110,7 @@ class Verdict:
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
         rows.ways = torch.ones_like(rows.trace.seen.lead)[:, None]  # one rival, until they are ranked
-        yield from STREWN.search(rows)
+        yield from _strewn(rows, _ascent(rows, at_random, *ROUND), 1)
         self._let_go(rows, _out_of_reach(rows, BEYOND[1]) | _settled(rows, 0))
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
@@ -132,9 +133,9 @@ class Verdict:
     def _scattered(self, rows: Rows) -> Search:
         """Along mean gradients, which lead over what is rough; twice where the model is random, and no further."""
         _enter(rows, Stage.SCATTERED)
-        yield from SCATTERED.search(rows)
+        yield from _strewn(rows, DENSE, 4)
         if has(doubts(rows.trace.seen), Doubt.RANDOM).any():
-            yield from SCATTERED.search(rows)
+            yield from _strewn(rows, DENSE, 4)
             self._let_go(rows, has(doubts(rows.trace.seen), Doubt.RANDOM))
 
     def _without_gradients(self, rows: Rows) -> Search:
@@ -180,9 +181,13 @@ def _ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> Attack:
     return replace(DENSE, start=start, steps=in_l1, direction=Proportional(), share=0.3)
 
 
-DENSE = GradientAscent(LOSS, Steepest(), share=1.0, schedule="cosine")
-SCATTERED = replace(DENSE, steps=10, views=(Scattered(copies=4),))
-STREWN = replace(DENSE, steps=ROUND[0], start=at_random, views=(Scattered(copies=1),))
+DENSE = GradientAscent(LOSS, Steepest(), share=1.0, steps=10, schedule="cosine")
+
+
+def _strewn(rows: Rows, ascent: GradientAscent, copies: int) -> Search:
+    """An ascent of the smoothed loss, less and less so: past what masks a gradient, it finds the way."""
+    view = Scattered(copies, STREWN[rows.threat.norm.name], FADED)
+    yield from replace(ascent, views=(view,)).search(rows)
 
 
 def _towards(rows: Rows, rival: int | None, ascent: Attack) -> Search:

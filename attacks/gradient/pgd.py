@@ -61,7 +61,8 @@ class GradientAscent:
         schedule = schedule_named(self.schedule)
         self.direction.init(rows)
         for step in range(1, self.steps + 1):
-            rows.length = rows.longest * schedule((step - 1) / self.steps)
+            rows.progress = (step - 1) / self.steps
+            rows.length = rows.longest * schedule(rows.progress)
             shown = self._shown(rows)
             many = shown.ndim > rows.x.ndim
             answer = yield gradient(shown, loss, many)

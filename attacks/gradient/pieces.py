@@ -151,16 +151,25 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Scattered:
-    """Each point `copies` times, strewn by `share` of eps: the mean gradient of a model that is random or rough."""
+    """Each point `copies` times, strewn uniformly: the mean gradient of a model that is random or rough.
+
+    share: of eps, each coordinate in L-inf, and the noise's root mean square L2 norm in other norms.
+    last: what is left of it at the search's end; it fades geometrically, so that an ascent finds its way on a smoothed
+        loss and ends on the loss itself (graduated optimisation, arXiv 1503.03712).
+    """
 
     images: ClassVar[bool] = False
 
     copies: int = 8
     share: float = 0.1
+    last: float = 1.0
 
     def show(self, rows: Rows, points: Tensor) -> Tensor:
         strewn = rows.uniform(self.copies, *rows.x.shape[1:]).transpose(0, 1)
-        within = per_row(step_length(rows, self.share), rows.x)
+        share = self.share * self.last**rows.progress
+        if rows.threat.norm.name != "linf":
+            share *= math.sqrt(3 / rows.x[0].numel())
+        within = per_row(step_length(rows, share), rows.x)
         low, high = (bound.view_as(rows.x) for bound in (rows.threat.low, rows.threat.high))
         return torch.cat([(points + one * within).clamp(low, high) for one in strewn])
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import hyperplanes
-from ..norms import NORMS, row_sum
+from ..norms import row_sum
 from ..rows import Rows
 from ..victim import Answer
 
@@ -48,11 +48,11 @@ def by_nearness(answer: Answer, rows: Rows, count: int) -> tuple[Tensor, Tensor]
 
 
 def _gain(rows: Rows, normal: Tensor) -> Tensor:
-    """[b]: what a linear function of that slope gains within the threat set; in L1 as if the box were far."""
-    norm = rows.threat.norm
-    if norm.name == "l1":
-        return NORMS[norm.dual].size(normal.flatten(1)) * rows.threat.radius
-    furthest = rows.threat.reach(normal.sign() if norm.name == "linf" else normal)
+    """[b]: what a linear function of that slope gains within the threat set; in L2 along the slope."""
+    threat = rows.threat
+    if threat.norm.name == "l1":
+        return hyperplanes.highest_in_l1(rows.x.flatten(1), normal.flatten(1), threat.radius, threat.low, threat.high)
+    furthest = threat.reach(normal.sign() if threat.norm.name == "linf" else normal)
     return row_sum((normal * (furthest - rows.x)).flatten(1))
 
 
