@@ -21,7 +21,7 @@ MODES = Recipe(
 
 RECIPES = {
     "ring": replace(MODES, latent=2 + 3, penalty_weight=Schedule(0.05, 0.001)),
-    "grid": replace(MODES, latent=2 + 5, steps=26_000, batch=384, penalty_weight=Schedule(0.4, 0.008)),
+    "grid": replace(MODES, latent=2 + 5, steps=18_000, batch=512, penalty_weight=Schedule(0.4, 0.008)),
     "digits": Recipe(network="dcgan", width=32, conditional=True, steps=5000),
     "images": Recipe(network="dcgan", width=32, conditional=True, steps=4000),
 }

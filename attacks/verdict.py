@@ -15,7 +15,7 @@ from .doubts import Doubt, doubts, has
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
 from .gradient.pgd import GradientAscent
-from .gradient.pieces import Coarse, Proportional, Scattered, Start, Steepest, at_random, far_off, start_named
+from .gradient.pieces import Coarse, Proportional, Scattered, Start, Steepest, View, at_random, far_off, start_named
 from .gradient.rival import by_nearness
 from .loop import Attack, Search
 from .rows import Rows
@@ -26,7 +26,7 @@ from .victim import gradient, scores
 Effort = Literal["quick", "standard", "exhaustive"]
 
 QUICK, LOOK, ROUND = (11, 11), (10, 20), (12, 20)  # steps of an ascent; in L1
-STREWN, FADED = {"linf": 0.3, "l2": 3.0, "l1": 1.0}, 0.03  # share of eps, at first; what is left of it in the end
+NOISE, FADED = {"linf": 0.3, "l2": 3.0, "l1": 1.0}, 0.03  # share of eps, at first; what is left of it in the end
 WIDE = 30  # in L1, of one that begins in a wider ball
 LOSS = "soft_margin"  # towards one rival it is the margin
 RIVALS = 9  # wrong classes that are ranked by how near they are
@@ -106,11 +106,11 @@ class Verdict:
         yield from _ascent(rows, start_named(self.start), *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
-        """An ascent that asks at strewn points, then ascents towards the rivals that may be within reach, in turn."""
+        """An ascent from a random point, then ascents towards the rivals that may be within reach, in turn."""
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
         rows.ways = torch.ones_like(rows.trace.seen.lead)[:, None]  # one rival, until they are ranked
-        yield from _strewn(rows, _ascent(rows, at_random, *ROUND), 1)
+        yield from _ascent(rows, at_random, *ROUND).search(rows)
         self._let_go(rows, _out_of_reach(rows, BEYOND[1]) | _settled(rows, 0))
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
@@ -133,9 +133,10 @@ class Verdict:
     def _scattered(self, rows: Rows) -> Search:
         """Along mean gradients, which lead over what is rough; twice where the model is random, and no further."""
         _enter(rows, Stage.SCATTERED)
-        yield from _strewn(rows, DENSE, 4)
+        scattered = replace(DENSE, views=_smoothing(rows, 4))
+        yield from scattered.search(rows)
         if has(doubts(rows.trace.seen), Doubt.RANDOM).any():
-            yield from _strewn(rows, DENSE, 4)
+            yield from scattered.search(rows)
             self._let_go(rows, has(doubts(rows.trace.seen), Doubt.RANDOM))
 
     def _without_gradients(self, rows: Rows) -> Search:
@@ -173,21 +174,23 @@ class Verdict:
 
 
 def _ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> Attack:
-    """In L1 all coordinates move, or, from a coarse start, few of them in a ball that is wider at first (APGD)."""
+    """From random points on a smoothed loss that grows sharp, which leads past what masks gradients near the input.
+
+    In L1 all coordinates move, or, from a coarse start, few of them in a ball that is wider at first (APGD).
+    """
+    views = _smoothing(rows, 1) if start is at_random else ()
     if rows.threat.norm.name != "l1":
-        return replace(DENSE, start=start, steps=steps)
+        return replace(DENSE, start=start, steps=steps, views=views)
     if isinstance(start, Coarse):
         return APGD(WIDE, LOSS, start)
-    return replace(DENSE, start=start, steps=in_l1, direction=Proportional(), share=0.3)
+    return replace(DENSE, start=start, steps=in_l1, views=views, direction=Proportional(), share=0.3)
+
+
+def _smoothing(rows: Rows, copies: int) -> tuple[View, ...]:
+    return (Scattered(copies, NOISE[rows.threat.norm.name], FADED),)
 
 
 DENSE = GradientAscent(LOSS, Steepest(), share=1.0, steps=10, schedule="cosine")
-
-
-def _strewn(rows: Rows, ascent: GradientAscent, copies: int) -> Search:
-    """An ascent of the smoothed loss, less and less so: past what masks a gradient, it finds the way."""
-    view = Scattered(copies, STREWN[rows.threat.norm.name], FADED)
-    yield from replace(ascent, views=(view,)).search(rows)
 
 
 def _towards(rows: Rows, rival: int | None, ascent: Attack) -> Search:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from . import mlp
 
 WAVES = 32
-LOUDNESS = 2.0  # of a sign, beside waves that are within -1 and 1
-GENERATOR, CRITIC = (0.5, 2.0), (1.0, 160.0)  # lowest and highest angular frequency, per unit of z and of x
+LOUDNESS = 1.1  # of a sign, times the root of how many there are, beside waves that are within -1 and 1
+GENERATOR, CRITIC = (0.3, 1.7), (1.0, 160.0)  # lowest and highest angular frequency, per unit of z and of x
 
 
 class Waves(nn.Module):
@@ -42,18 +42,22 @@ class Waves(nn.Module):
 class Pieces(Waves):
     """[b, n] -> [b, n + 2 * WAVES]: the first `continuous` numbers with their waves, then the signs of the others."""
 
-    def __init__(self, continuous: int):
+    loudness: Tensor  # of the signs
+
+    def __init__(self, continuous: int, signs: int):
         super().__init__(continuous, *GENERATOR)
         self.continuous = continuous
+        self.register_buffer("loudness", torch.tensor(LOUDNESS * math.sqrt(signs)))
 
     def forward(self, z: Tensor) -> Tensor:
         signs = z[:, self.continuous :].sign()
-        return torch.cat([super().forward(z[:, : self.continuous]), LOUDNESS * signs], dim=1)
+        return torch.cat([super().forward(z[:, : self.continuous]), self.loudness * signs], dim=1)
 
 
 def generator(entries: int, shape: tuple[int, ...], width: int, depth: int) -> nn.Module:
     """[b, entries] -> [b, numbers in shape]. Classes, one-hot, come last and have a sign of 0 or 1."""
-    pieces = Pieces(min(entries, math.prod(shape)))
+    continuous = min(entries, math.prod(shape))
+    pieces = Pieces(continuous, entries - continuous)
     return nn.Sequential(pieces, mlp.generator(entries + 2 * WAVES, shape, width, depth))
 
 

@@ -5,14 +5,17 @@ from dataclasses import replace
 import linear
 import pytest
 import torch
+from scipy.optimize import linprog
 from test_every_attack import ElementwiseNet, task
 from torch import nn
 
 import attacks
 from attacks import CATALOG, Access, Goal, InputError, Transferred, Victim, card_of
 from attacks.doubts import Doubt, doubts, has
-from attacks.gradient.pieces import Coarse, Scattered, far_off
+from attacks.gradient.pgd import GradientAscent
+from attacks.gradient.pieces import Coarse, Proportional, Scattered, Steepest, far_off
 from attacks.gradient.rival import by_nearness
+from attacks.hyperplanes import highest_in_l1
 from attacks.losses import from_function, margin, soft_margin
 from attacks.rows import Rows
 from attacks.verdict import Stage, Verdict
@@ -281,12 +284,65 @@ def test_a_coarse_start_has_blocks_of_one_value():
 def test_scattered_sights_lie_round_the_point_and_their_gradients_are_averaged():
     x = torch.full((2, 6), 0.5)
     rows = rows_of(x, torch.zeros(2, dtype=torch.int64), "linf:0.1")
+    rows.progress = 0.0
     view = Scattered(copies=5, share=0.5)
     sights = view.show(rows, x[None])
     assert sights.shape == (5, 2, 6)
     assert 0 < (sights - x).abs().max() <= 0.05
     grads = torch.arange(10.0)[:, None, None].expand(10, 2, 6)  # two points, five sights of each
     assert torch.equal(view.pull(rows, grads)[:, 0, 0], torch.tensor([4.0, 5.0]))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_what_scattered_sights_are_strewn_by_fades(norm):
+    x = torch.zeros(2, 10_000)
+    threat = replace(attacks.ThreatModel.parse(f"{norm}:2"), bounds=(-100.0, 100.0))
+    rows = Rows(x, torch.arange(2), Goal(torch.zeros(2, dtype=torch.int64)), threat.around(x))
+    for rows.progress, share in ((0.0, 0.5), (0.5, 0.05), (1.0, 0.005)):
+        sight = Scattered(copies=1, share=0.5, last=0.01).show(rows, x[None])[0]
+        size = sight.abs().amax(1) if norm == "linf" else sight.norm(dim=1)
+        torch.testing.assert_close(size, torch.full_like(size, 2 * share), rtol=0.02, atol=0)
+
+
+class Gated(nn.Module):
+    """Class 1 where a tenth of x [b, d] is above 0.5; only what is close to it has a gradient worth speaking of."""
+
+    def __init__(self, steepness: float):
+        super().__init__()
+        self.steepness = steepness
+
+    def forward(self, x):
+        lead = (self.steepness * (x - 0.5)).sigmoid().mean(1) - 0.1
+        return torch.stack((-lead, lead), 1)
+
+
+@pytest.mark.parametrize(("threat", "steepness"), [("l2:2", 100.0), ("l1:20", 200.0)])
+def test_an_ascent_whose_noise_fades_passes_gates(threat, steepness):
+    x = torch.rand(20, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.3 + 0.1
+    plain = GradientAscent("soft_margin", Proportional(), share=0.3, steps=12, schedule="cosine")
+    if threat.startswith("l2"):
+        plain = replace(plain, direction=Steepest(), share=1.0)
+    smoothed = replace(plain, views=(Scattered(1, 3.0 if threat.startswith("l2") else 1.0, 0.03),))
+    labels = torch.zeros(20, dtype=torch.int64)
+    before, after = (attacks.run(a, Gated(steepness), x, labels, threat).fooled.sum() for a in (plain, smoothed))
+    assert before <= 2
+    assert after >= 15
+
+
+def test_the_most_that_a_linear_function_gains_in_l1_within_a_box():
+    draw = torch.Generator().manual_seed(3)
+    x, normal = (torch.rand(6, 8, generator=draw, dtype=torch.float64) for _ in range(2))
+    normal = normal * 4 - 2
+    normal[:, 0] = 0
+    radius = torch.tensor([0.0, 0.3, 1.0, 2.0, 3.0, 99.0], dtype=torch.float64)
+    found = highest_in_l1(x, normal, radius, torch.zeros_like(x), torch.ones_like(x))
+    for row in range(6):  # delta = up - down
+        slope, within = normal[row].numpy(), [(0, 1 - v) for v in x[row].tolist()] + [(0, v) for v in x[row].tolist()]
+        best = linprog([*-slope, *slope], [[1.0] * 16], [radius[row].item()], bounds=within)
+        assert found[row].item() == pytest.approx(-best.fun, abs=1e-9)
+    open_box = torch.full_like(x, torch.inf)
+    far = highest_in_l1(x, normal, radius, -open_box, open_box)
+    torch.testing.assert_close(far, radius * normal.abs().amax(1))
 
 
 @pytest.mark.parametrize("norm", NORMS)
