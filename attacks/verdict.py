@@ -37,7 +37,7 @@ NEARER = (0.1, 0.05, 0.02)  # for rows with no more of the way left: a long asce
 FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
 PROBE = 12  # queries without gradients, after the rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
-HOPE = (2.0, 3.0)  # of what the last doubling gained: what the next may; on rows that gradients say nothing of
+HOPE = 2.0  # times what the last doubling gained, the next may
 FIRST_STOP = 64  # queries, until it is first asked how much they gain
 SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
 CLOSE = 0.1  # of the way to the boundary
@@ -106,11 +106,11 @@ class Verdict:
         yield from _ascent(rows, start_named(self.start), *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
-        """An ascent from a random point, then ascents towards the rivals that may be within reach, in turn."""
+        """An ascent of a smoothed loss, then ascents towards the rivals that may be within reach, in turn."""
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
         rows.ways = torch.ones_like(rows.trace.seen.lead)[:, None]  # one rival, until they are ranked
-        yield from _ascent(rows, at_random, *ROUND).search(rows)
+        yield from replace(_ascent(rows, at_random, *ROUND), views=_smoothing(rows, 1)).search(rows)
         self._let_go(rows, _out_of_reach(rows, BEYOND[1]) | _settled(rows, 0))
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
@@ -148,8 +148,7 @@ class Verdict:
             answer = yield next(search) if answer is None else search.send(answer)
             if number == stop:
                 if stop > FIRST_STOP:
-                    gained = (rows.trace.seen.lead - rows.since) * torch.where(_blinded(rows), HOPE[1], HOPE[0])
-                    hopes = gained * log2(self.queries / number)
+                    hopes = HOPE * (rows.trace.seen.lead - rows.since) * log2(self.queries / number)
                     if stop <= SURE_STOP:
                         hopes = torch.where(_blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
                     self._let_go(rows, rows.trace.seen.lead + hopes < 0)
@@ -173,13 +172,15 @@ class Verdict:
 # -- the parts of a search --
 
 
-def _ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> Attack:
-    """From random points on a smoothed loss that grows sharp, which leads past what masks gradients near the input.
+def _ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> GradientAscent | APGD:
+    """In L2 and L1, from random points, on a smoothed loss.
 
     In L1 all coordinates move, or, from a coarse start, few of them in a ball that is wider at first (APGD).
     """
+    if rows.threat.norm.name == "linf":
+        return replace(DENSE, start=start, steps=steps)
     views = _smoothing(rows, 1) if start is at_random else ()
-    if rows.threat.norm.name != "l1":
+    if rows.threat.norm.name == "l2":
         return replace(DENSE, start=start, steps=steps, views=views)
     if isinstance(start, Coarse):
         return APGD(WIDE, LOSS, start)
@@ -187,6 +188,7 @@ def _ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> Attack:
 
 
 def _smoothing(rows: Rows, copies: int) -> tuple[View, ...]:
+    """A loss that grows sharp again leads past what masks gradients near the input."""
     return (Scattered(copies, NOISE[rows.threat.norm.name], FADED),)
 
 
