@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .card import Card, card_of
 from .columns import PerRow
 from .errors import InputError
-from .loop import Attack, Search, Until
+from .loop import Attack, Search, Until, in_turn
 from .losses import margin
 from .norms import per_row
 from .rows import Rows
@@ -35,8 +35,7 @@ class Restarts:
         return card_of(self.attack)
 
     def search(self, rows: Rows) -> Search:
-        for _ in range(self.times):
-            yield from self.attack.search(rows)
+        yield from in_turn(rows, [self.attack.search] * self.times)
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ class Cascade:
         return reduce(Card.also, map(card_of, self.attacks))
 
     def search(self, rows: Rows) -> Search:
-        for attack in self.attacks:
-            yield from attack.search(rows)
+        yield from in_turn(rows, [attack.search for attack in self.attacks])
 
 
 @dataclass(frozen=True)

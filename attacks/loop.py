@@ -1,7 +1,7 @@
 """The one loop that every attack runs in: it asks the model, judges, counts, keeps the best and drops what is done."""
 
-import itertools
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -58,66 +58,130 @@ def run(
     watch: also tell what was seen on the way (`Result.seen`), as some attacks need for themselves.
     A row's counts are what it costs alone: up to its success, or to where the attack let it go or ended.
     """
-    kind: Until = until or getattr(attack, "until", "first")
     ids = torch.arange(len(x), device=x.device) if ids is None else ids
     goal.check(len(x))
     rows = Rows(x, ids, goal, threat.around(x), seed)
     card = card_of(attack)
     card.check(attack, victim, rows)
-    watch = watch or card.watch
-    whole, found = Result.nothing_yet(x, watch), Result.nothing_yet(x, watch)
+    whole, found = (Result.nothing_yet(x, watch or card.watch) for _ in range(2))
     working = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    left = Left(len(x), x.device)
-    costs = Costs(max_queries, max_backwards)
-    search = attack.search(rows)
-    query = decision(x)  # the clean input is the first candidate
+    first = decision(x)  # the clean input is the first candidate
+    courses = [_Course(rows, found, working, attack.search(rows), Costs(max_queries, max_backwards), first)]
     with borrowed(victim.model, seed):
-        for step in itertools.count():
-            if max_queries is not None:
-                query = costs.cut(query)
-                can_pay = costs.asked + rows.confirmed + tries(query) <= max_queries
-                settle(found, rows, working & ~can_pay, costs)
-                working = working & can_pay
-                if costs.asked + tries(query) > max_queries or (working.is_cpu and not working.any()):
-                    break
-            if step == 0:
-                answer = _clean_answer(victim, x, goal, costs)
-                rows.trace = Trace(rows, answer.logits) if watch and answer.logits is not None else None
-            else:
-                query = query._replace(x=rows.threat.shown(query.x))
-                answer = victim.answer(query, rows.goal, rows.aim)
-            costs.ask(query, answer)
-            if rows.trace is not None and step:
-                rows.trace.see(rows, query, answer)
-            if victim.passes > 1 or (step and victim.searched.form):
-                confirm(victim, rows, working, query, answer, costs)
-            if judge(found, rows, working, query, answer, step, costs, kind):
-                left.look(working, step)
+        while courses:
+            courses += courses.pop().follow(victim, whole, until or getattr(attack, "until", "first"), compact_below)
+    return whole
+
+
+@dataclass
+class _Course:
+    """A search and the b rows that it is about, from its first query to its end."""
+
+    rows: Rows
+    found: Result
+    working: Tensor  # [b] bool
+    search: Search
+    costs: Costs
+    first: Query | None = None  # is asked before the search is
+    step: int = 0
+
+    def follow(self, victim: Victim, whole: Result, until: Until, compact_below: float) -> list["_Course"]:
+        """Until no row is at work. Returns the courses of rows that parted from it, which are to begin after it."""
+        left, parted = Left(len(self.working), self.working.device), list["_Course"]()
+        query = self.first or self._next(None)
+        while True:
+            if self.rows.parting:
+                parted += self._part()
+                left.look(self.working, self.step)
+            if query is None or left.known == 0:
+                break
+            query = self.costs.cut(self._shrink(query, whole, left.known, compact_below))
+            if not self._can_pay(query):
+                break
+            if self.step:
+                query = query._replace(x=self.rows.threat.shown(query.x))
+            answer = self._ask(query, victim)
+            if judge(self.found, self.rows, self.working, query, answer, self.step, self.costs, until):
+                left.look(self.working, self.step)
             if left.known == 0:
                 break
-            try:
-                query = search.send(answer if step else None)  # type: ignore[arg-type]  # None starts a generator
-                if rows.trace is not None:
-                    rows.trace.feel(rows, answer)
-            except (StopIteration, Spent):
-                break
-            finally:
-                costs.taken += answer.backwards
-            if (leaving := rows.leaving) is not None:
-                settle(found, rows, working & leaving, costs)
-                working, rows.leaving = working & ~leaving, None
-                left.look(working, step)
-                if left.known == 0:
-                    break
-            size = left.known if working.is_cpu else fixed_size(left.known)
-            if size <= compact_below * len(working):
-                whole.put(rows.index, found)
-                at = _staying(working, size)
-                found, query, working = rows.keep(at, found, query, working)
-    search.close()
-    settle(found, rows, working, costs)
-    whole.put(rows.index, found)
-    return whole
+            query = self._next(answer)
+            self.step += 1
+        self.search.close()
+        settle(self.found, self.rows, self.working, self.costs)
+        whole.put(self.rows.index, self.found)
+        return parted
+
+    def _can_pay(self, query: Query) -> bool:
+        """Rows that cannot pay for the query are done; False where none can."""
+        rows, costs, most = self.rows, self.costs, self.costs.max_queries
+        if most is None:
+            return True
+        can_pay = costs.asked + rows.confirmed + tries(query) <= most
+        settle(self.found, rows, self.working & ~can_pay, costs)
+        self.working = self.working & can_pay
+        return costs.asked + tries(query) <= most and not (self.working.is_cpu and not self.working.any())
+
+    def _ask(self, query: Query, victim: Victim) -> Answer:
+        rows = self.rows
+        if self.step == 0:
+            answer = _clean_answer(victim, rows.x, rows.goal, self.costs)
+            rows.trace = Trace(rows, answer.logits) if self.found.seen and answer.logits is not None else None
+        else:
+            answer = victim.answer(query, rows.goal, rows.aim)
+        self.costs.ask(query, answer)
+        if rows.trace is not None and self.step:
+            rows.trace.see(rows, query, answer)
+        if victim.passes > 1 or (self.step and victim.searched.form):
+            confirm(victim, rows, self.working, query, answer, self.costs)
+        return answer
+
+    def _next(self, answer: Answer | None) -> Query | None:
+        """What the search asks next, told the answer; None: nothing."""
+        try:
+            query = self.search.send(answer if self.step else None)  # type: ignore[arg-type]  # None starts a generator
+            if answer is not None and self.rows.trace is not None:
+                self.rows.trace.feel(self.rows, answer)
+        except (StopIteration, Spent):
+            return None
+        finally:
+            self.costs.taken += answer.backwards if answer is not None else 0
+        return query
+
+    def _part(self) -> list["_Course"]:
+        """Rows that the search parted with are done, or go on by another."""
+        courses, rows = list["_Course"](), self.rows
+        for which, search in rows.parting:
+            which = self.working & which
+            searches = (*([search] if search else []), *rows.after)
+            if not searches:
+                settle(self.found, rows, which, self.costs)
+            elif len(at := which.nonzero().squeeze(1)):
+                apart, costs = rows.only(at), replace(self.costs)
+                courses.append(
+                    _Course(apart, self.found.keep(at), which[at], in_turn(apart, searches), costs, step=self.step + 1)
+                )
+            self.working = self.working & ~which
+        rows.parting = []
+        return courses
+
+    def _shrink(self, query: Query, whole: Result, left: int, compact_below: float) -> Query:
+        """Rows that are done leave the batch, once there are enough of them."""
+        size = left if self.working.is_cpu else fixed_size(left)
+        if size <= compact_below * len(self.working):
+            whole.put(self.rows.index, self.found)
+            at = _staying(self.working, size)
+            self.found, query, self.working = self.rows.keep(at, self.found, query, self.working)
+        return query
+
+
+def in_turn(rows: Rows, searches: Sequence[Callable[[Rows], Search]]) -> Search:
+    """One after the other; rows that one of them lets go of, go on with the next."""
+    later = rows.after
+    for number, search in enumerate(searches, 1):
+        rows.after = (*searches[number:], *later)
+        yield from search(rows)
+    rows.after = later
 
 
 class Left:

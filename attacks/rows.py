@@ -1,5 +1,8 @@
 """The per-example tensors of one attack, kept in step."""
 
+from collections.abc import Callable
+from copy import copy
+from functools import reduce
 from typing import Any
 
 import torch
@@ -26,7 +29,8 @@ class Rows:
     threat: ThreatSet
     confirmed: Tensor  # [b] int64, passes that confirming a randomised victim's successes has cost
     trace: Any  # the loop's Trace where it was asked for one, else None
-    leaving: Tensor | None  # [b] bool, rows that the attack has let go of since its last query
+    parting: list[tuple[Tensor, Any]]  # rows [b] bool that the attack has parted with since its last query, to what search
+    after: tuple[Any, ...]  # searches that come then for rows that are let go of
 
     def __init__(self, x: Tensor, ids: Tensor, goal: Goal, threat: ThreatSet, seed: int = 0):
         self.index = torch.arange(len(x), device=x.device)
@@ -37,7 +41,8 @@ class Rows:
         self.threat = threat
         self.confirmed = torch.zeros_like(ids)
         self.trace = None
-        self.leaving = None
+        self.parting = []
+        self.after = ()
         self.seed = seed
         self.draws = 0
 
@@ -62,9 +67,25 @@ class Rows:
             self.aim = self.goal
         return kept[len(names) :]
 
-    def let_go(self, rows: Tensor) -> None:
-        """The attack will look no further where rows [b] bool are True: they leave before its next query is asked."""
-        self.leaving = rows if self.leaving is None else self.leaving | rows
+    def only(self, rows: Tensor) -> "Rows":
+        """These rows [k] int64, apart from the others."""
+        apart = copy(self)
+        apart.parting, apart.after = [], ()
+        apart.keep(rows)
+        return apart
+
+    def let_go(self, which: Tensor) -> None:
+        """The attack will look no further where [b] bool is True: those rows leave before its next query is asked."""
+        self.part(which, None)
+
+    def part(self, which: Tensor, search: Callable[["Rows"], Any] | None) -> None:
+        """Those [b] bool go on by that search instead, in a batch of their own, and pay for no more than it asks."""
+        self.parting.append((which, search))
+
+    @property
+    def leaving(self) -> Tensor:
+        """[b] bool: parted with since the last query."""
+        return reduce(torch.logical_or, (which for which, _ in self.parting), torch.zeros_like(self.ids, dtype=torch.bool))
 
     def uniform(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
         """[b, *shape] in [low, high). Draw the same number of times for every row: the draw's number is shared."""

@@ -1,5 +1,6 @@
 """The verdict: an attack that spends passes on a row for as long as they may still change the answer, and no longer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import cycle, islice
@@ -17,7 +18,7 @@ from .gradient.apgd import APGD
 from .gradient.pgd import GradientAscent
 from .gradient.pieces import Coarse, Proportional, Scattered, Start, Steepest, View, at_random, far_off, start_named
 from .gradient.rival import by_nearness
-from .loop import Attack, Search
+from .loop import Attack, Search, in_turn
 from .rows import Rows
 from .score.square import Square
 from .threat import Goal
@@ -95,10 +96,8 @@ class Verdict:
             return
         yield from self._rounds(rows)
         yield from self._long(rows)
-        yield from self._scattered(rows)
-        yield from self._without_gradients(rows)
+        yield from self._distrusting(rows)
         yield from self._catalogue(rows)
-        _clear(rows)
 
     def _look(self, rows: Rows) -> Search:
         """One ascent from the input, or from `start`."""
@@ -125,19 +124,24 @@ class Verdict:
     def _long(self, rows: Rows) -> Search:
         """Ascents that adapt their steps to what they find, and so end higher; more of them the nearer a row is."""
         for near in NEARER:
-            self._let_go(rows, ~_suspect(rows) & ~_near(rows, near))
+            self._part(rows, _suspect(rows), self._distrusting)
+            self._let_go(rows, ~_near(rows, near))
             _enter(rows, Stage.LONG)
             yield from APGD(LONG, LOSS, at_random).search(rows)
         self._let_go(rows, ~_suspect(rows))
+
+    def _distrusting(self, rows: Rows) -> Search:
+        """For rows on which gradients mislead; mean gradients are for those on which they say nothing."""
+        self._part(rows, ~_blinded(rows), self._without_gradients)
+        yield from self._scattered(rows)
+        yield from self._without_gradients(rows)
 
     def _scattered(self, rows: Rows) -> Search:
         """Along mean gradients, which lead over what is rough; twice where the model is random, and no further."""
         _enter(rows, Stage.SCATTERED)
         scattered = replace(DENSE, views=_smoothing(rows, 4))
         yield from scattered.search(rows)
-        if has(doubts(rows.trace.seen), Doubt.RANDOM).any():
-            yield from scattered.search(rows)
-            self._let_go(rows, has(doubts(rows.trace.seen), Doubt.RANDOM))
+        self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), scattered.search)
 
     def _without_gradients(self, rows: Rows) -> Search:
         """For as long as what the last doubling of the queries gained lets hope for the rest of the way."""
@@ -154,19 +158,21 @@ class Verdict:
                     self._let_go(rows, rows.trace.seen.lead + hopes < 0)
                 rows.since, stop = rows.trace.seen.lead, 2 * stop
         _note(rows, Doubt.STILL_FINDING, rows.trace.seen.lead > rows.since)
+        _clear(rows)
 
     def _catalogue(self, rows: Rows) -> Search:
         if self.effort != "exhaustive":
             return
         _enter(rows, Stage.CATALOGUE)
-        for attack in self.also:
-            if card_of(attack).fits(rows):
-                yield from attack.search(rows)
+        yield from in_turn(rows, [attack.search for attack in self.also if card_of(attack).fits(rows)])
 
     def _let_go(self, rows: Rows, which: Tensor) -> None:
+        self._part(rows, which, None)
+
+    def _part(self, rows: Rows, which: Tensor, search: Callable[[Rows], Search] | None) -> None:
         _clear(rows)
         if self.effort == "standard":
-            rows.let_go(which)
+            rows.part(which, search)
 
 
 # -- the parts of a search --
@@ -280,7 +286,7 @@ def _settled(rows: Rows, tried: int) -> Tensor:
 def _enter(rows: Rows, stage: Stage) -> None:
     seen = rows.trace.seen
     entered = torch.full_like(seen.stage, int(stage))
-    seen.stage = entered if rows.leaving is None else torch.where(rows.leaving, seen.stage, entered)
+    seen.stage = torch.where(rows.leaving, seen.stage, entered)
 
 
 def _clear(rows: Rows) -> None:
