@@ -159,7 +159,7 @@ class _Course:
             elif len(at := which.nonzero().squeeze(1)):
                 apart, costs = rows.only(at), replace(self.costs)
                 courses.append(
-                    _Course(apart, self.found.keep(at), which[at], in_turn(apart, searches), costs, step=self.step + 1)
+                    _Course(apart, self.found.keep(at), which[at], in_turn(apart, searches), costs, step=self.step)
                 )
             self.working = self.working & ~which
         rows.parting = []

@@ -131,17 +131,19 @@ class Verdict:
         self._let_go(rows, ~_suspect(rows))
 
     def _distrusting(self, rows: Rows) -> Search:
-        """For rows on which gradients mislead; mean gradients are for those on which they say nothing."""
-        self._part(rows, ~_blinded(rows), self._without_gradients)
+        """For rows on which gradients mislead or say nothing."""
         yield from self._scattered(rows)
         yield from self._without_gradients(rows)
 
     def _scattered(self, rows: Rows) -> Search:
-        """Along mean gradients, which lead over what is rough; twice where the model is random, and no further."""
+        """Along mean gradients, which lead over what is rough; where the model is random again, and no further."""
         _enter(rows, Stage.SCATTERED)
         scattered = replace(DENSE, views=_smoothing(rows, 4))
         yield from scattered.search(rows)
-        self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), scattered.search)
+        again = replace(scattered, steps=LONG)
+        self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), again.search)
+        if self.effort == "exhaustive":
+            yield from again.search(rows)
 
     def _without_gradients(self, rows: Rows) -> Search:
         """For as long as what the last doubling of the queries gained lets hope for the rest of the way."""

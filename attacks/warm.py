@@ -9,7 +9,7 @@ from torch import Tensor
 from .card import Card, card_of
 from .errors import InputError
 from .gradient.pieces import Start, start_named
-from .loop import Attack, Search, Until
+from .loop import Attack, Search, Until, in_turn
 from .norms import per_row
 from .rows import Rows
 from .victim import Access
@@ -47,9 +47,9 @@ class Warm:
         return getattr(self.then, "until", "first")
 
     def search(self, rows: Rows) -> Search:
-        yield from _with_scores(self.first.search(rows))
         then: Any = self.then
-        yield from replace(then, start=BestShown(start_named(then.start))).search(rows)
+        warmed = replace(then, start=BestShown(start_named(then.start)))
+        yield from in_turn(rows, [lambda rows: _with_scores(self.first.search(rows)), warmed.search])
 
 
 @dataclass(frozen=True)

@@ -222,40 +222,6 @@ def test_what_it_cannot_do_is_refused(options):
         CATALOG["verdict"](**options)
 
 
-# -- the loop lets go of rows --
-
-
-class LettingGo:
-    """Asks ten times; row k is let go of after k questions."""
-
-    def search(self, rows):
-        for asked in range(10):
-            rows.let_go(rows.ids <= asked)
-            yield attacks.victim.decision(rows.x)
-
-
-@pytest.mark.parametrize("compact_below", [0.0, 0.75, 1.0])
-def test_a_row_that_is_let_go_of_costs_what_it_had_cost(compact_below):
-    model = ElementwiseNet(192, 10)
-    x, _ = task(model)
-    result = attacks.run(LettingGo(), model, x, model(x).argmax(1), "linf:0.1", compact_below=compact_below)
-    assert torch.equal(result.queries, 1 + torch.arange(len(x)).clamp_max(10))
-    assert not result.fooled.any()
-
-
-def test_an_attack_that_lets_go_of_all_rows_is_not_asked_again():
-    class Done(LettingGo):
-        def search(self, rows):
-            yield attacks.victim.decision(rows.x)
-            rows.let_go(torch.ones_like(rows.ids).bool())
-            yield attacks.victim.decision(rows.x)
-            raise AssertionError("asked again")
-
-    model = ElementwiseNet(192, 10)
-    x, _ = task(model)
-    assert (attacks.run(Done(), model, x, model(x).argmax(1), "linf:0.1").queries == 2).all()
-
-
 # -- the parts --
 
 
