@@ -1,15 +1,18 @@
 """How a number changes in the course of training."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from attacks.errors import InputError
 
-SHAPES = {
-    "constant": lambda share: 0.0,
-    "linear": lambda share: share,
-    "cosine": lambda share: (1 - math.cos(math.pi * share)) / 2,
+Shape = Literal["constant", "linear", "cosine", "geometric"]
+SHAPES: dict[Shape, Callable[[float, float, float], float]] = {  # of the start, the end and the share of the way
+    "constant": lambda start, end, share: start,
+    "linear": lambda start, end, share: start + (end - start) * share,
+    "cosine": lambda start, end, share: start + (end - start) * (1 - math.cos(math.pi * share)) / 2,
+    "geometric": lambda start, end, share: start * (end / start) ** share,
 }
 
 
@@ -20,15 +23,18 @@ class Schedule:
     start: float
     end: float | None = None  # None: as the start
     over: int | None = None
-    shape: Literal["constant", "linear", "cosine"] = "cosine"
+    shape: Shape = "cosine"
 
     def __post_init__(self):
         if self.shape not in SHAPES:
             raise InputError(f"A schedule has no shape {self.shape!r}. Known: {', '.join(SHAPES)}.")
         if self.over is not None and self.over < 1:
             raise InputError(f"A schedule over {self.over} steps. It takes 1 or more, or None for the whole run.")
-        if not all(math.isfinite(number) for number in (self.start, self.start if self.end is None else self.end)):
+        ends = (self.start, self.start if self.end is None else self.end)
+        if not all(map(math.isfinite, ends)):
             raise InputError(f"A schedule from {self.start} to {self.end}. Both must be finite.")
+        if self.shape == "geometric" and min(ends) <= 0:
+            raise InputError(f"A geometric schedule from {self.start} to {self.end}. Both must be above 0.")
 
 
 def at(schedule: Schedule | float, step: int, steps: int) -> float:
@@ -37,4 +43,4 @@ def at(schedule: Schedule | float, step: int, steps: int) -> float:
         return schedule
     end = schedule.start if schedule.end is None else schedule.end
     share = min(1.0, step / (schedule.over or max(1, steps)))
-    return schedule.start + (end - schedule.start) * SHAPES[schedule.shape](share)
+    return SHAPES[schedule.shape](schedule.start, end, share)

@@ -35,6 +35,7 @@ BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go
 HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 LONG = 60  # steps of a long ascent
 NEARER = (0.1, 0.05, 0.02)  # for rows with no more of the way left: a long ascent each
+FINER, FINE = (1.0, 0.5, 0.25), 20  # shares of eps that ascents from the best point begin with; their steps
 FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
 PROBE = 12  # queries without gradients, after the rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
@@ -122,12 +123,15 @@ class Verdict:
         yield from _probe(rows)
 
     def _long(self, rows: Rows) -> Search:
-        """Ascents that adapt their steps to what they find, and so end higher; more of them the nearer a row is."""
+        """Ascents that adapt their steps, and so end higher, more of them the nearer a row is; some from the best point."""
         for near in NEARER:
             self._part(rows, _suspect(rows), self._distrusting)
             self._let_go(rows, ~_near(rows, near))
             _enter(rows, Stage.LONG)
             yield from APGD(LONG, LOSS, at_random).search(rows)
+        self._let_go(rows, ~_suspect(rows) & ~_near(rows, NEARER[0]))
+        for share in FINER:
+            yield from replace(DENSE, start=_best, share=share, steps=FINE).search(rows)
         self._let_go(rows, ~_suspect(rows))
 
     def _distrusting(self, rows: Rows) -> Search:
@@ -214,8 +218,7 @@ def _towards(rows: Rows, rival: int | None, ascent: Attack) -> Search:
 
 def _beside(rows: Rows) -> Tensor:
     """A quarter of the way from the best point to a far-off one."""
-    best = rows.trace.best
-    return rows.threat.project(best + (far_off(rows) - best) * 0.25)
+    return rows.threat.project(_best(rows) + (far_off(rows) - _best(rows)) * 0.25)
 
 
 def _blind(rows: Rows, queries: int) -> Search:
@@ -231,6 +234,10 @@ def _patchwork(rows: Rows, queries: int) -> Search:
         share = max(0.8 / 2 ** (10 * number / queries), 1 / rows.x[0].numel())
         there = rows.uniform(*rows.x.shape[1:], low=0.0, high=1.0) < share
         yield scores(rows.threat.project(torch.where(there, far_off(rows), rows.trace.best)))
+
+
+def _best(rows: Rows) -> Tensor:
+    return rows.trace.best
 
 
 def _best_or_none(rows: Rows) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from ..victim import Answer, gradient
 from .pieces import Start, start_named, step_length
 
 WIDENED = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # L1: the ball is 3 eps wide for the first 30 % of the steps, and so on
+FIRST_COUNT = 0.2  # L1: the share of the coordinates that a step from the input itself moves
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,19 @@ class APGD:
     # -- L1 --
 
     def _sparse(self, rows: Rows) -> Search:
-        features = rows.x[0].numel()
-        rows.count = torch.full_like(rows.threat.radius, max(1.0, 0.2 * features))  # coordinates that a step moves
-        rows.sparsity = torch.full_like(rows.count, features)
         for factor, share in WIDENED:
             yield from self._sparse_phase(rows, factor, max(1, round(share * self.steps)))
             rows.x_adv = rows.best
-            changed = _changed(rows)
-            rows.sparsity, rows.count = changed, (changed / 1.5).floor().clamp_min(1)
 
     def _sparse_phase(self, rows: Rows, factor: float, steps: int) -> Search:
         loss = losses.named(self.loss)
         rows.length = step_length(rows, factor)
         rows.x_adv = rows.threat.project(rows.x_adv, rows.threat.radius * factor)
         _forget_best(rows)
-        every = max(1, int(0.04 * self.steps))
+        rows.sparsity = _changed(rows)
+        whole = max(1.0, FIRST_COUNT * rows.x[0].numel())
+        rows.count = torch.where(rows.sparsity > 0, _fewer(rows.sparsity), whole)
+        every = max(1, int(0.04 * steps))
         for step in range(steps + 1):
             answer = yield gradient(rows.x_adv, loss)
             better = _look_at(rows, answer)
@@ -124,7 +123,7 @@ class APGD:
         thinner = changed < 0.95 * rows.sparsity
         longest = step_length(rows, factor)
         rows.length = torch.where(thinner, longest, torch.maximum(rows.length / 1.5, longest / 10))
-        rows.count = (torch.where(thinner, changed, torch.minimum(changed, rows.count)) / 1.5).floor().clamp_min(1)
+        rows.count = _fewer(torch.where(thinner, changed, torch.minimum(changed, rows.count)))
         rows.sparsity = changed
         _back_to_best(rows, thinner)
 
@@ -152,7 +151,11 @@ def _back_to_best(rows: Rows, back: Tensor) -> None:
 def _changed(rows: Rows) -> Tensor:
     """[b]: how many coordinates of the best point have moved and can move on; those at their bound are settled."""
     best, x = rows.best.flatten(1), rows.x.flatten(1)
-    return ((best != x) & (best > rows.threat.low) & (best < rows.threat.high)).sum(1).to(rows.count.dtype)
+    return ((best != x) & (best > rows.threat.low) & (best < rows.threat.high)).sum(1).to(rows.length.dtype)
+
+
+def _fewer(coordinates: Tensor) -> Tensor:
+    return (coordinates / 1.5).floor().clamp_min(1)
 
 
 def _where(choose: Tensor, this: Tensor, other: Tensor) -> Tensor:
