@@ -34,7 +34,8 @@ RIVALS = 9  # wrong classes that are ranked by how near they are
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
 HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 LONG = 60  # steps of a long ascent
-NEARER = (0.1, 0.05, 0.02)  # for rows with no more of the way left: a long ascent each
+NEAR = {"linf": 0.1, "l2": 0.1, "l1": 0.2}  # of the way left, at most, for rows that get long ascents: one,
+NEARER = (1.0, 0.5, 0.2)  # and another where no more is left than this share of it
 FINER, FINE = (1.0, 0.5, 0.25), 20  # shares of eps that ascents from the best point begin with; their steps
 FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
 PROBE = 12  # queries without gradients, after the rounds
@@ -123,13 +124,13 @@ class Verdict:
         yield from _probe(rows)
 
     def _long(self, rows: Rows) -> Search:
-        """Ascents that adapt their steps, and so end higher, more of them the nearer a row is; some from the best point."""
-        for near in NEARER:
+        """Ascents that adapt their steps and so end higher, the more the nearer a row is; then some from its best point."""
+        for share in NEARER:
             self._part(rows, _suspect(rows), self._distrusting)
-            self._let_go(rows, ~_near(rows, near))
+            self._let_go(rows, ~_near(rows, share))
             _enter(rows, Stage.LONG)
             yield from APGD(LONG, LOSS, at_random).search(rows)
-        self._let_go(rows, ~_suspect(rows) & ~_near(rows, NEARER[0]))
+        self._let_go(rows, ~_suspect(rows) & ~_near(rows))
         for share in FINER:
             yield from replace(DENSE, start=_best, share=share, steps=FINE).search(rows)
         self._let_go(rows, ~_suspect(rows))
@@ -275,9 +276,9 @@ def _out_of_reach(rows: Rows, beyond: float) -> Tensor:
     return ~_suspect(rows) & (seen.kept.clamp_max(1.0) * seen.gap > beyond)
 
 
-def _near(rows: Rows, near: float) -> Tensor:
-    """[b] bool: no more than that share is left of the way to the boundary."""
-    return rows.trace.seen.lead > near * rows.trace.seen.first
+def _near(rows: Rows, share: float = 1.0) -> Tensor:
+    """[b] bool: no more of the way to the boundary is left than that share of what is `NEAR`."""
+    return rows.trace.seen.lead > share * NEAR[rows.threat.norm.name] * rows.trace.seen.first
 
 
 def _settled(rows: Rows, tried: int) -> Tensor:
@@ -285,7 +286,7 @@ def _settled(rows: Rows, tried: int) -> Tensor:
 
     Within reach is what is not much further, for the linearised model, than the ascents came towards the nearest one.
     """
-    settled = ~_suspect(rows) & ~_near(rows, NEARER[0])
+    settled = ~_suspect(rows) & ~_near(rows)
     if tried >= rows.ways.shape[1]:
         return settled
     come = 1 - rows.trace.seen.lead / rows.trace.seen.first
