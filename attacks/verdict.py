@@ -124,7 +124,7 @@ class Verdict:
         yield from _probe(rows)
 
     def _long(self, rows: Rows) -> Search:
-        """Ascents that adapt their steps and so end higher, the more the nearer a row is; then some from its best point."""
+        """Ascents that adapt their steps and end higher, the more the nearer a row is; then from its best point."""
         for share in NEARER:
             self._part(rows, _suspect(rows), self._distrusting)
             self._let_go(rows, ~_near(rows, share))
