@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from . import mlp
 
 WAVES = 32
-LOUDNESS = 0.8  # of a sign, times how many there are, beside waves that are within -1 and 1
+LOUDNESS = 1.4  # of a sign, times the root of how many there are, beside waves that are within -1 and 1
 GENERATOR, CRITIC = (0.3, 1.7), (1.0, 160.0)  # lowest and highest angular frequency, per unit of z and of x
 
 
@@ -47,7 +47,7 @@ class Pieces(Waves):
     def __init__(self, continuous: int, signs: int):
         super().__init__(continuous, *GENERATOR)
         self.continuous = continuous
-        self.register_buffer("loudness", torch.tensor(LOUDNESS * signs))
+        self.register_buffer("loudness", torch.tensor(LOUDNESS * signs**0.5))
 
     def forward(self, z: Tensor) -> Tensor:
         signs = z[:, self.continuous :].sign()
