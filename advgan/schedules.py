@@ -18,21 +18,21 @@ SHAPES: dict[Shape, Callable[[float, float, float], float]] = {  # of the start,
 
 @dataclass(frozen=True)
 class Schedule:
-    """`start` for `after` steps, then to `end` within `over` steps (None: all that are left), and `end` from there."""
+    """`start` for a share `held` of the run, to `end` within the next `over` steps (None: all of them), then `end`."""
 
     start: float
     end: float | None = None  # None: as the start
     over: int | None = None
     shape: Shape = "cosine"
-    after: int = 0
+    held: float = 0.0
 
     def __post_init__(self):
         if self.shape not in SHAPES:
             raise InputError(f"A schedule has no shape {self.shape!r}. Known: {', '.join(SHAPES)}.")
         if self.over is not None and self.over < 1:
             raise InputError(f"A schedule over {self.over} steps. It takes 1 or more, or None for the whole run.")
-        if self.after < 0:
-            raise InputError(f"A schedule that begins after {self.after} steps. It takes 0 or more.")
+        if not 0 <= self.held < 1:
+            raise InputError(f"A schedule held for {self.held} of the run. It takes a share from 0 to below 1.")
         ends = (self.start, self.start if self.end is None else self.end)
         if not all(map(math.isfinite, ends)):
             raise InputError(f"A schedule from {self.start} to {self.end}. Both must be finite.")
@@ -45,5 +45,6 @@ def at(schedule: Schedule | float, step: int, steps: int) -> float:
     if not isinstance(schedule, Schedule):
         return schedule
     end = schedule.start if schedule.end is None else schedule.end
-    share = min(1.0, max(0, step - schedule.after) / (schedule.over or max(1, steps - schedule.after)))
+    held = schedule.held * max(1, steps)
+    share = min(1.0, max(0.0, step - held) / (schedule.over or max(1, steps) - held))
     return SHAPES[schedule.shape](schedule.start, end, share)

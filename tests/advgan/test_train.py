@@ -266,16 +266,15 @@ def test_a_schedule_goes_from_start_to_end_and_stays_there():
     assert at(cosine, 2, 100) == pytest.approx(1.5 + 0.5 * 0.8090169943749475)  # cos(pi / 5)
     assert [at(line, step, 4) for step in range(5)] == [2.0, 1.75, 1.5, 1.25, 1.0]
     assert [at(Schedule(8.0, 0.5, shape="geometric"), step, 40) for step in (0, 10, 20, 40)] == [8.0, 4.0, 2.0, 0.5]
-    late = Schedule(2.0, 1.0, shape="linear", after=6)
+    late = Schedule(2.0, 1.0, shape="linear", held=0.6)
     assert [at(late, step, 10) for step in (0, 6, 7, 8, 10)] == [2.0, 2.0, 1.75, 1.5, 1.0]
-    assert at(Schedule(2.0, 1.0, 2, "linear", after=6), 7, 10) == 1.5
-    assert at(Schedule(2.0, 1.0, after=10), 9, 10) == 2.0
+    assert at(Schedule(2.0, 1.0, 2, "linear", held=0.6), 7, 10) == 1.5
     assert at(Schedule(3.0), 7, 10) == at(3.0, 7, 10) == 3.0
     assert at(Schedule(3.0, 1.0, shape="constant"), 7, 10) == 3.0
 
 
 @pytest.mark.parametrize(
-    "bad", [{"shape": "square"}, {"over": 0}, {"after": -1}, {"end": float("nan")}, {"end": 0.0, "shape": "geometric"}]
+    "bad", [{"shape": "square"}, {"over": 0}, {"held": 1.0}, {"end": float("nan")}, {"end": 0.0, "shape": "geometric"}]
 )
 def test_a_schedule_that_makes_no_sense_is_refused(bad):
     with pytest.raises(InputError):
