@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 from itertools import cycle, islice
 from math import log2
 from typing import Literal, get_args
@@ -136,19 +137,18 @@ class Verdict:
         self._let_go(rows, ~_suspect(rows))
 
     def _distrusting(self, rows: Rows) -> Search:
-        """For rows on which gradients mislead or say nothing."""
-        yield from self._scattered(rows)
+        """Mean gradients, then queries without any; of a random model more of the former instead of the latter."""
+        yield from self._scattered(rows, DENSE.steps)
+        self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), partial(self._scattered, steps=LONG))
+        if self.effort == "exhaustive":
+            yield from self._scattered(rows, LONG)
         yield from self._without_gradients(rows)
 
-    def _scattered(self, rows: Rows) -> Search:
-        """Along mean gradients, which lead over what is rough; where the model is random again, and no further."""
+    def _scattered(self, rows: Rows, steps: int) -> Search:
+        """An ascent along mean gradients, which lead over what is rough."""
         _enter(rows, Stage.SCATTERED)
-        scattered = replace(DENSE, views=_smoothing(rows, 4))
-        yield from scattered.search(rows)
-        again = replace(scattered, steps=LONG)
-        self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), again.search)
-        if self.effort == "exhaustive":
-            yield from again.search(rows)
+        yield from replace(DENSE, steps=steps, views=_smoothing(rows, 4)).search(rows)
+        _clear(rows)
 
     def _without_gradients(self, rows: Rows) -> Search:
         """For as long as what the last doubling of the queries gained lets hope for the rest of the way."""
