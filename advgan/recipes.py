@@ -6,9 +6,9 @@ from .recipe import Recipe
 from .schedules import Schedule
 
 # Narrow modes want a critic that may at last be steep, so the penalty fades; deep networks, and latents beyond the
-# plane's two, which are signs, since a generator must jump from mode to mode. A high learning rate makes the jumps steep;
-# meanwhile modes wander by more than their width, which the critic takes for width, and so they are made too narrow.
-# That heals at low rates: a geometric fall spends its time there.
+# plane's two, which are signs, since a generator must jump from mode to mode. A high learning rate makes the jumps
+# steep; meanwhile modes wander by more than their width, which the critic takes for width, and so they are made too
+# narrow. That heals at low rates: a geometric fall spends its time there.
 MODES = Recipe(
     network="fourier",
     width=64,
