@@ -123,10 +123,10 @@ class _Course:
         return costs.asked + tries(query) <= most and not (self.working.is_cpu and not self.working.any())
 
     def _ask(self, query: Query, victim: Victim) -> Answer:
-        rows = self.rows
+        rows, watch = self.rows, self.found.seen is not None
         if self.step == 0:
             answer = _clean_answer(victim, rows.x, rows.goal, self.costs)
-            rows.trace = Trace(rows, answer.logits) if self.found.seen and answer.logits is not None else None
+            rows.trace = Trace(rows, answer.logits) if watch and answer.logits is not None else None
         else:
             answer = victim.answer(query, rows.goal, rows.aim)
         self.costs.ask(query, answer)

@@ -29,10 +29,8 @@ class Rows:
     threat: ThreatSet
     confirmed: Tensor  # [b] int64, passes that confirming a randomised victim's successes has cost
     trace: Any  # the loop's Trace where it was asked for one, else None
-    parting: list[
-        tuple[Tensor, Any]
-    ]  # rows [b] bool that the attack has parted with since its last query, to what search
-    after: tuple[Any, ...]  # searches that come then for rows that are let go of
+    parting: list[tuple[Tensor, Any]]  # since the last query: rows [b] bool that leave, and the search they go on by
+    after: tuple[Any, ...]  # searches that come then, for rows that are let go of too
 
     def __init__(self, x: Tensor, ids: Tensor, goal: Goal, threat: ThreatSet, seed: int = 0):
         self.index = torch.arange(len(x), device=x.device)
@@ -87,9 +85,8 @@ class Rows:
     @property
     def leaving(self) -> Tensor:
         """[b] bool: parted with since the last query."""
-        return reduce(
-            torch.logical_or, (which for which, _ in self.parting), torch.zeros_like(self.ids, dtype=torch.bool)
-        )
+        none = torch.zeros_like(self.ids, dtype=torch.bool)
+        return reduce(torch.logical_or, (which for which, _ in self.parting), none)
 
     def uniform(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
         """[b, *shape] in [low, high). Draw the same number of times for every row: the draw's number is shared."""

@@ -65,8 +65,9 @@ class Verdict:
 
     effort: "quick" is one ascent from the input: 13 forwards, 11 gradients. "standard" lets go of a row once its best
         point is far from the boundary and no rival is within reach of another ascent; rows that are near get long
-        ones, more of them the nearer they are. Rows on which gradients cannot be trusted get mean gradients and go on
-        to a search without any, for as long as it pays. "exhaustive" lets go of nothing, and then runs `also`.
+        ones, more of them the nearer they are, and some from their best point. Rows on which gradients cannot be
+        trusted get mean gradients and go on to a search without any, for as long as it pays. "exhaustive" lets go of
+        nothing, and then runs `also`.
     rounds, queries: at most so many ascents, and queries of the search without gradients.
     also: attacks; those that are not made for the threat, the goal or the inputs are left out.
     start: where the first ascent sets out from (`attacks.Warm` gives it another attack's best proposal).
@@ -219,7 +220,8 @@ def _towards(rows: Rows, rival: int | None, ascent: Attack) -> Search:
 
 def _beside(rows: Rows) -> Tensor:
     """A quarter of the way from the best point to a far-off one."""
-    return rows.threat.project(_best(rows) + (far_off(rows) - _best(rows)) * 0.25)
+    best = _best(rows)
+    return rows.threat.project(best + (far_off(rows) - best) * 0.25)
 
 
 def _blind(rows: Rows, queries: int) -> Search:
@@ -234,7 +236,7 @@ def _patchwork(rows: Rows, queries: int) -> Search:
     for number in range(queries):
         share = max(0.8 / 2 ** (10 * number / queries), 1 / rows.x[0].numel())
         there = rows.uniform(*rows.x.shape[1:], low=0.0, high=1.0) < share
-        yield scores(rows.threat.project(torch.where(there, far_off(rows), rows.trace.best)))
+        yield scores(rows.threat.project(torch.where(there, far_off(rows), _best(rows))))
 
 
 def _best(rows: Rows) -> Tensor:
@@ -243,7 +245,7 @@ def _best(rows: Rows) -> Tensor:
 
 def _best_or_none(rows: Rows) -> tuple[Tensor, Tensor]:
     """[b, ...] the best points, and [b] bool which of them are no better than the inputs."""
-    return rows.trace.best, rows.trace.seen.lead <= rows.trace.seen.first
+    return _best(rows), rows.trace.seen.lead <= rows.trace.seen.first
 
 
 def _probe(rows: Rows) -> Search:
