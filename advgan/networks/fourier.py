@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from . import mlp
 
 WAVES = 32
-LOUDNESS = 1.4  # of a sign, times the root of how many there are, beside waves that are within -1 and 1
+LOUDNESS = 1.2  # of a sign, times the root of how many there are, beside waves that are within -1 and 1
 GENERATOR, CRITIC = (0.3, 1.7), (1.0, 160.0)  # lowest and highest angular frequency, per unit of z and of x
 
 

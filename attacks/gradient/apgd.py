@@ -118,12 +118,16 @@ class APGD:
             rows.x_adv = rows.threat.project(ahead.view_as(rows.x), rows.threat.radius * factor)
 
     def _thin_out(self, rows: Rows, factor: float) -> None:
-        """Fewer coordinates as the best point has fewer; where that settles, fewer still and shorter steps."""
+        """Two thirds of the best point's coordinates; where they settle, shorter steps.
+
+        Within eps itself, fewer and fewer once steps are at their shortest.
+        """
         changed = _changed(rows)
         thinner = changed < 0.95 * rows.sparsity
         longest = step_length(rows, factor)
+        stuck = ~thinner & (rows.length <= longest / 10) & (factor == 1)
+        rows.count = _fewer(torch.where(stuck, torch.minimum(changed, rows.count), changed))
         rows.length = torch.where(thinner, longest, torch.maximum(rows.length / 1.5, longest / 10))
-        rows.count = _fewer(torch.where(thinner, changed, torch.minimum(changed, rows.count)))
         rows.sparsity = changed
         _back_to_best(rows, thinner)
 
