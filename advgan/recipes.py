@@ -8,8 +8,8 @@ from .schedules import Schedule
 # Narrow modes want a critic that may at last be steep, so the penalty fades; deep networks, and latents beyond the
 # plane's two, which are signs, since a generator must jump from mode to mode. A high learning rate makes the jumps
 # steep; meanwhile modes wander by more than their width, which the critic takes for width, and so they are made too
-# narrow. That heals at low rates, and a geometric fall spends its time there, but only while pieces still hold more than
-# one mode: several pieces in one mode may be points apart just as well.
+# narrow. That heals at low rates, where a geometric fall spends its time. It does not where several pieces of a
+# generator share one mode, each by itself: points apart are as wide. So signs are not so loud as to part them all.
 FALLING = Schedule(2e-3, 2e-5, shape="geometric")
 MODES = Recipe(
     network="fourier",
