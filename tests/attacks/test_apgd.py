@@ -190,3 +190,20 @@ def test_the_first_l1_steps_may_leave_the_ball_and_the_last_do_not():
     for factor, part in zip((3, 2, 1), widths.split(phases), strict=True):
         assert (part <= factor).all()
         assert part.max() > factor * 0.99
+
+
+def test_before_the_last_l1_phase_two_thirds_of_the_best_points_free_coordinates_move():
+    rows, draw = made("l1:2", rows=4), torch.Generator().manual_seed(2)
+    search = APGD(steps=100).search(rows)
+    settled = 0
+    with torch.no_grad():
+        next(search)
+        for step in range(60):  # 31 answers to each of the two phases in wider balls
+            before = rows.best
+            search.send(told(torch.rand(4, generator=draw), torch.randn(rows.x.shape, generator=draw)))
+            if step % 31 in (0, 30):
+                continue
+            free = ((rows.best != rows.x) & (rows.best > 0) & (rows.best < 1)).flatten(1).sum(1)
+            assert torch.equal(rows.count, (free / 1.5).floor().clamp_min(1))
+            settled += int((before == rows.best).flatten(1).all(1).sum())
+    assert settled > 20  # so that a count that went on from the last one would have come to 1
