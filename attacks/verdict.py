@@ -20,6 +20,7 @@ from .gradient.pgd import GradientAscent
 from .gradient.pieces import Coarse, Proportional, Scattered, Start, Steepest, View, at_random, far_off, start_named
 from .gradient.rival import by_nearness
 from .loop import Attack, Search, in_turn
+from .prospects import blinded, near, out_of_reach, settled, suspect
 from .rows import Rows
 from .score.square import Square
 from .threat import Goal
@@ -33,12 +34,9 @@ WIDE = 30  # in L1, of one that begins in a wider ball
 LOSS = "soft_margin"  # towards one rival it is the margin
 RIVALS = 9  # wrong classes that are ranked by how near they are
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
-HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 LONG = 60  # steps of a long ascent
-NEAR = {"linf": 0.1, "l2": 0.1, "l1": 0.2}  # of the way left, at most, for rows that get long ascents: one,
-NEARER = (1.0, 0.5, 0.2)  # and another where no more is left than this share of it
+NEARER = (1.0, 0.5, 0.2)  # shares of what is near: rows within get a long ascent, another, a third
 FINER, FINE = (1.0, 0.5, 0.25), 20  # shares of eps that ascents from the best point begin with; their steps
-FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
 PROBE = 12  # queries without gradients, after the rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
 HOPE = 2.0  # times what the last doubling gained, the next may
@@ -111,10 +109,10 @@ class Verdict:
     def _rounds(self, rows: Rows) -> Search:
         """An ascent of a smoothed loss, then ascents towards the rivals that may be within reach, in turn."""
         _enter(rows, Stage.ROUNDS)
-        self._let_go(rows, _out_of_reach(rows, BEYOND[0]))
+        self._let_go(rows, out_of_reach(rows, BEYOND[0]))
         rows.ways = torch.ones_like(rows.trace.seen.lead)[:, None]  # one rival, until they are ranked
         yield from replace(_ascent(rows, at_random, *ROUND), views=_smoothing(rows, 1)).search(rows)
-        self._let_go(rows, _out_of_reach(rows, BEYOND[1]) | _settled(rows, 0))
+        self._let_go(rows, out_of_reach(rows, BEYOND[1]) | settled(rows, 0))
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
             rows.rivals, rows.ways = by_nearness(answer, rows, RIVALS)
@@ -122,20 +120,20 @@ class Verdict:
         for start, rival in islice(cycle(PLAN), self.rounds - 1):
             yield from _towards(rows, rival, _ascent(rows, start, *ROUND))
             tried = max(tried, 0 if rival is None else rival + 1)
-            self._let_go(rows, _settled(rows, tried))
+            self._let_go(rows, settled(rows, tried))
         yield from _probe(rows)
 
     def _long(self, rows: Rows) -> Search:
         """Ascents that adapt their steps and end higher, the more the nearer a row is; then from its best point."""
         for share in NEARER:
-            self._part(rows, _suspect(rows), self._distrusting)
-            self._let_go(rows, ~_near(rows, share))
+            self._part(rows, suspect(rows), self._distrusting)
+            self._let_go(rows, ~near(rows, share))
             _enter(rows, Stage.LONG)
             yield from APGD(LONG, LOSS, at_random).search(rows)
-        self._let_go(rows, ~_suspect(rows) & ~_near(rows))
+        self._let_go(rows, ~suspect(rows) & ~near(rows))
         for share in FINER:
             yield from replace(DENSE, start=_best, share=share, steps=FINE).search(rows)
-        self._let_go(rows, ~_suspect(rows))
+        self._let_go(rows, ~suspect(rows))
 
     def _distrusting(self, rows: Rows) -> Search:
         """Mean gradients, then queries without any; of a random model more of the former instead of the latter."""
@@ -162,7 +160,7 @@ class Verdict:
                 if stop > FIRST_STOP:
                     hopes = HOPE * (rows.trace.seen.lead - rows.since) * log2(self.queries / number)
                     if stop <= SURE_STOP:
-                        hopes = torch.where(_blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
+                        hopes = torch.where(blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
                     self._let_go(rows, rows.trace.seen.lead + hopes < 0)
                 rows.since, stop = rows.trace.seen.lead, 2 * stop
         _note(rows, Doubt.STILL_FINDING, rows.trace.seen.lead > rows.since)
@@ -258,41 +256,7 @@ def _probe(rows: Rows) -> Search:
     _note(rows, Doubt.BLACK_BOX_AHEAD, gained > LUCK * (rows.since - rows.trace.seen.first).clamp_min(0))
 
 
-# -- what a row's trace says --
-
-
-def _suspect(rows: Rows) -> Tensor:
-    """[b] bool: gradients cannot be trusted there."""
-    return _blinded(rows) | has(doubts(rows.trace.seen), Doubt.BLACK_BOX_AHEAD) | (rows.trace.seen.kept < HONEST[0])
-
-
-def _blinded(rows: Rows) -> Tensor:
-    """[b] bool: they say nothing, or nothing of what lies a step away."""
-    none = (Doubt.ZERO_GRADIENT, Doubt.NOISY_GRADIENT, Doubt.NO_RISE, Doubt.RANDOM)
-    return has(doubts(rows.trace.seen), *none) | (rows.trace.seen.kept > HONEST[1])
-
-
-def _out_of_reach(rows: Rows, beyond: float) -> Tensor:
-    """[b] bool: the gradients kept their promises, and another eps as steep as the steepest would not do."""
-    seen = rows.trace.seen
-    return ~_suspect(rows) & (seen.kept.clamp_max(1.0) * seen.gap > beyond)
-
-
-def _near(rows: Rows, share: float = 1.0) -> Tensor:
-    """[b] bool: no more of the way to the boundary is left than that share of what is `NEAR`."""
-    return rows.trace.seen.lead > share * NEAR[rows.threat.norm.name] * rows.trace.seen.first
-
-
-def _settled(rows: Rows, tried: int) -> Tensor:
-    """[b] bool: far from the boundary, where gradients serve, with no rival within reach beyond the first `tried`.
-
-    Within reach is what is not much further, for the linearised model, than the ascents came towards the nearest one.
-    """
-    settled = ~_suspect(rows) & ~_near(rows)
-    if tried >= rows.ways.shape[1]:
-        return settled
-    come = 1 - rows.trace.seen.lead / rows.trace.seen.first
-    return settled & (rows.ways[:, tried] >= FURTHER * come * rows.ways[:, 0])
+# -- what is noted of the rows --
 
 
 def _enter(rows: Rows, stage: Stage) -> None:

@@ -1,0 +1,44 @@
+"""What does a row's trace promise: may its gradients be trusted, and is a boundary within reach?"""
+
+from torch import Tensor
+
+from .doubts import Doubt, doubts, has
+from .rows import Rows
+
+HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
+NEAR = {"linf": 0.1, "l2": 0.1, "l1": 0.2}  # of the way to the boundary: no more is left to a row that is near
+FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
+
+
+def suspect(rows: Rows) -> Tensor:
+    """[b] bool: gradients cannot be trusted there."""
+    return blinded(rows) | has(doubts(rows.trace.seen), Doubt.BLACK_BOX_AHEAD) | (rows.trace.seen.kept < HONEST[0])
+
+
+def blinded(rows: Rows) -> Tensor:
+    """[b] bool: they say nothing, or nothing of what lies a step away."""
+    none = (Doubt.ZERO_GRADIENT, Doubt.NOISY_GRADIENT, Doubt.NO_RISE, Doubt.RANDOM)
+    return has(doubts(rows.trace.seen), *none) | (rows.trace.seen.kept > HONEST[1])
+
+
+def out_of_reach(rows: Rows, beyond: float) -> Tensor:
+    """[b] bool: the gradients kept their promises, and another eps as steep as the steepest would not do."""
+    seen = rows.trace.seen
+    return ~suspect(rows) & (seen.kept.clamp_max(1.0) * seen.gap > beyond)
+
+
+def near(rows: Rows, share: float = 1.0) -> Tensor:
+    """[b] bool: no more of the way to the boundary is left than that share of `NEAR`."""
+    return rows.trace.seen.lead > share * NEAR[rows.threat.norm.name] * rows.trace.seen.first
+
+
+def settled(rows: Rows, tried: int) -> Tensor:
+    """[b] bool: far from the boundary, where gradients serve, with no rival within reach beyond the first `tried`.
+
+    Within reach is what is not much further, for the linearised model, than the ascents came towards the nearest one.
+    """
+    far = ~suspect(rows) & ~near(rows)
+    if tried >= rows.ways.shape[1]:
+        return far
+    come = 1 - rows.trace.seen.lead / rows.trace.seen.first
+    return far & (rows.ways[:, tried] >= FURTHER * come * rows.ways[:, 0])
