@@ -21,6 +21,11 @@ def blinded(rows: Rows) -> Tensor:
     return has(doubts(rows.trace.seen), *none) | (rows.trace.seen.kept > HONEST[1])
 
 
+def flat(rows: Rows) -> Tensor:
+    """[b] bool: no gradient at all, in any pass."""
+    return rows.trace.seen.flat == rows.trace.seen.gradients
+
+
 def out_of_reach(rows: Rows, beyond: float) -> Tensor:
     """[b] bool: the gradients kept their promises, and another eps as steep as the steepest would not do."""
     seen = rows.trace.seen

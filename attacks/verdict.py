@@ -17,12 +17,23 @@ from .doubts import Doubt, doubts, has
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
 from .gradient.pgd import GradientAscent
-from .gradient.pieces import Coarse, Proportional, Scattered, Start, Steepest, View, at_random, far_off, start_named
+from .gradient.pieces import (
+    Coarse,
+    Proportional,
+    Scattered,
+    Start,
+    Steepest,
+    View,
+    at_input,
+    at_random,
+    far_off,
+    start_named,
+)
 from .gradient.rival import by_nearness
 from .loop import Attack, Search, in_turn
-from .prospects import blinded, near, out_of_reach, settled, suspect
+from .prospects import blinded, flat, near, out_of_reach, settled, suspect
 from .rows import Rows
-from .score.square import Square
+from .score.square import Square, SquareStart
 from .threat import Goal
 from .victim import gradient, scores
 
@@ -34,12 +45,12 @@ WIDE = 30  # in L1, of one that begins in a wider ball
 LOSS = "soft_margin"  # towards one rival it is the margin
 RIVALS = 9  # wrong classes that are ranked by how near they are
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
-LONG = 60  # steps of a long ascent
+LONG, MEAN = 60, 10  # steps of a long ascent; of one along mean gradients
 NEARER = (1.0, 0.5, 0.2)  # shares of what is near: rows within get a long ascent, another, a third
 FINER, FINE = (1.0, 0.5, 0.25), 20  # shares of eps that ascents from the best point begin with; their steps
 PROBE = 12  # queries without gradients, after the rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
-HOPE = 2.0  # times what the last doubling gained, the next may
+HOPE, BLIND_HOPE = 1.5, 2.0  # times what the last doubling gained, the next may; where gradients are blind
 FIRST_STOP = 64  # queries, until it is first asked how much they gain
 SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
 CLOSE = 0.1  # of the way to the boundary
@@ -107,11 +118,15 @@ class Verdict:
         yield from _ascent(rows, start_named(self.start), *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
-        """An ascent of a smoothed loss, then ascents towards the rivals that may be within reach, in turn."""
+        """An ascent of a smoothed loss, then ascents towards the rivals that may be within reach, in turn.
+
+        Rows without any gradient have nothing to ascend.
+        """
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, out_of_reach(rows, BEYOND[0]))
         rows.ways = torch.ones_like(rows.trace.seen.lead)[:, None]  # one rival, until they are ranked
         yield from replace(_ascent(rows, at_random, *ROUND), views=_smoothing(rows, 1)).search(rows)
+        self._part(rows, flat(rows), self._without_gradients)
         self._let_go(rows, out_of_reach(rows, BEYOND[1]) | settled(rows, 0))
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
@@ -137,20 +152,23 @@ class Verdict:
 
     def _distrusting(self, rows: Rows) -> Search:
         """Mean gradients, then queries without any; of a random model more of the former instead of the latter."""
-        yield from self._scattered(rows, DENSE.steps)
+        yield from self._scattered(rows)
         self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), partial(self._scattered, steps=LONG))
+        self._part(rows, ~blinded(rows), self._without_gradients)
+        yield from self._scattered(rows, Coarse(5))
+        yield from self._scattered(rows, at_random)
         if self.effort == "exhaustive":
-            yield from self._scattered(rows, LONG)
+            yield from self._scattered(rows, steps=LONG)
         yield from self._without_gradients(rows)
 
-    def _scattered(self, rows: Rows, steps: int) -> Search:
+    def _scattered(self, rows: Rows, start: Start = at_input, steps: int = MEAN) -> Search:
         """An ascent along mean gradients, which lead over what is rough."""
         _enter(rows, Stage.SCATTERED)
-        yield from replace(DENSE, steps=steps, views=_smoothing(rows, 4)).search(rows)
+        yield from replace(DENSE, start=start, steps=steps, views=_smoothing(rows, 4)).search(rows)
         _clear(rows)
 
     def _without_gradients(self, rows: Rows) -> Search:
-        """For as long as what the last doubling of the queries gained lets hope for the rest of the way."""
+        """For as long as there is hope for the rest of the way; blind rows to which it is short, once more."""
         _enter(rows, Stage.SEARCH)
         search, answer, stop = _blind(rows, self.queries), None, FIRST_STOP
         rows.since = rows.trace.seen.lead
@@ -158,11 +176,15 @@ class Verdict:
             answer = yield next(search) if answer is None else search.send(answer)
             if number == stop:
                 if stop > FIRST_STOP:
-                    hopes = HOPE * (rows.trace.seen.lead - rows.since) * log2(self.queries / number)
+                    hopes = _hopes(rows, log2(self.queries / number))
                     if stop <= SURE_STOP:
                         hopes = torch.where(blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
                     self._let_go(rows, rows.trace.seen.lead + hopes < 0)
                 rows.since, stop = rows.trace.seen.lead, 2 * stop
+        _note(rows, Doubt.STILL_FINDING, rows.trace.seen.lead > rows.since)
+        self._let_go(rows, ~(blinded(rows) & near(rows)))
+        rows.since = rows.trace.seen.lead
+        yield from _blind(rows, self.queries, start=None)
         _note(rows, Doubt.STILL_FINDING, rows.trace.seen.lead > rows.since)
         _clear(rows)
 
@@ -222,11 +244,26 @@ def _beside(rows: Rows) -> Tensor:
     return rows.threat.project(best + (far_off(rows) - best) * 0.25)
 
 
-def _blind(rows: Rows, queries: int) -> Search:
-    """Random search from the best point: Square on images, a patchwork on other inputs."""
+def _best(rows: Rows) -> Tensor:
+    return rows.trace.best
+
+
+def _best_or_none(rows: Rows) -> tuple[Tensor, Tensor]:
+    """[b, ...] the best points, and [b] bool which of them are no better than the inputs."""
+    return _best(rows), rows.trace.seen.lead <= rows.trace.seen.first
+
+
+def _blind(rows: Rows, queries: int, start: SquareStart | None = _best_or_none) -> Search:
+    """Random search: Square on images; on other inputs a patchwork, which begins with the best point."""
     if rows.x.ndim == 4:
-        return Square(queries, start=_best_or_none).search(rows)
+        return Square(queries, start=start).search(rows)
     return _patchwork(rows, queries)
+
+
+def _hopes(rows: Rows, doublings: float) -> Tensor:
+    """[b] how far so many more doublings of the queries may come, by what the last one gained."""
+    gained = rows.trace.seen.lead - rows.since
+    return torch.where(blinded(rows), BLIND_HOPE, HOPE) * gained * doublings
 
 
 def _patchwork(rows: Rows, queries: int) -> Search:
@@ -235,15 +272,6 @@ def _patchwork(rows: Rows, queries: int) -> Search:
         share = max(0.8 / 2 ** (10 * number / queries), 1 / rows.x[0].numel())
         there = rows.uniform(*rows.x.shape[1:], low=0.0, high=1.0) < share
         yield scores(rows.threat.project(torch.where(there, far_off(rows), _best(rows))))
-
-
-def _best(rows: Rows) -> Tensor:
-    return rows.trace.best
-
-
-def _best_or_none(rows: Rows) -> tuple[Tensor, Tensor]:
-    """[b, ...] the best points, and [b] bool which of them are no better than the inputs."""
-    return _best(rows), rows.trace.seen.lead <= rows.trace.seen.first
 
 
 def _probe(rows: Rows) -> Search:

@@ -19,22 +19,25 @@ from ..victim import Access, scores
 MILESTONES = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: there the squares' area halves
 DRAWN_AT_ONCE = 64
 
+SquareStart = Callable[[Rows], tuple[Tensor, Tensor]]  # points [b, ...], and [b] bool where to begin as published
+
 
 @dataclass(frozen=True)
 class Square:
-    """Random search: change one random square at a time, keep it where the loss rose. Inputs are [b, C, H, W].
+    """Random search: change one random square at a time, keep it unless the loss fell. Inputs are [b, C, H, W].
 
-    start: the points [b, ...] to begin with, and [b] bool where to begin as published all the same.
+    start: where to begin; else as published.
 
-    L-inf recolours the square with +-eps; L2 and L1 move the norm of one square, and what the budget leaves, into
-    another.
+    L-inf recolours the square with +-eps, in the opposite colour where it has that one; L2 and L1 move the norm of one
+    square, and what the budget leaves, into another. A change that leaves the loss as it is, is kept too (as published
+    it is not): so the search wanders over the plateaus of models that round or saturate.
     """
 
     card: ClassVar = Card(Access.SCORES, norms=("linf", "l2", "l1"), eps="finite", images=True)
 
     queries: int = 5000
     first_share: float = 0.8  # of the pixels, in the first square
-    start: Callable[[Rows], tuple[Tensor, Tensor]] | None = None
+    start: SquareStart | None = None
     loss: str | losses.Loss = "margin"
 
     def __post_init__(self):
@@ -58,7 +61,7 @@ class Square:
             luck = rows.luck[:, (query - 1) % DRAWN_AT_ONCE]
             rows.tried = propose(rows, self.side(query, *rows.x.shape[2:]), luck)
             answer = yield scores(rows.tried, loss)
-            better = answer.loss > rows.best
+            better = answer.loss >= rows.best
             rows.best = torch.where(better, answer.loss, rows.best)
             rows.x_adv = torch.where(per_row(better, rows.x), rows.tried, rows.x_adv)
 
@@ -79,7 +82,9 @@ class Square:
     @staticmethod
     def _recoloured(rows: Rows, side: int, luck: Tensor) -> Tensor:
         colour = _sign(luck[:, 4 : 4 + rows.x.shape[1]]) * rows.threat.radius[:, None]
-        return rows.threat.recoloured(rows.x_adv, luck[:, :2], side, colour)
+        tried = rows.threat.recoloured(rows.x_adv, luck[:, :2], side, colour)
+        same = (tried == rows.x_adv).flatten(1).all(1, keepdim=True)
+        return rows.threat.recoloured(rows.x_adv, luck[:, :2], side, torch.where(same, -colour, colour))
 
     # -- L2 and L1 --
 

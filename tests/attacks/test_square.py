@@ -111,6 +111,26 @@ def test_an_linf_candidate_differs_from_the_best_in_one_square_painted_at_the_fa
     assert painted > 200
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_linf_query_is_never_spent_on_the_point_that_is_the_best_already(channels):
+    x = images(channels=channels)
+    for query, (candidate, best, _) in enumerate(steps(Square(queries=150), x, attacks.linf(0.1))):
+        assert query == 0 or changed(candidate, best).flatten(1).any(1).all()
+
+
+def test_it_wanders_over_a_plateau():
+    """No one square turns the stripes of the start into four quarters, two bright, two dark; the way is level."""
+
+    class Chequered(nn.Module):
+        def forward(self, x):
+            mean = nn.functional.avg_pool2d(x, 2).flatten(1)
+            found = ((mean - 0.5) * torch.tensor([1, -1, -1, 1]) > 0.03).all(1).to(x.dtype)
+            return torch.stack((2 - found, 3 * found), 1)
+
+    x, labels = torch.full((20, 1, 4, 4), 0.5), torch.zeros(20, dtype=torch.int64)
+    assert attacks.run(Square(queries=2000), Chequered(), x, labels, "linf:0.1").fooled.all()
+
+
 def test_a_square_gets_one_colour_per_channel():
     x = images(rows=6)
     for query, (candidate, best, _) in enumerate(steps(Square(queries=60), x, attacks.linf(0.1))):
