@@ -17,8 +17,9 @@ from attacks.gradient.pieces import Coarse, Proportional, Scattered, Steepest, f
 from attacks.gradient.rival import by_nearness
 from attacks.hyperplanes import highest_in_l1
 from attacks.losses import from_function, margin, soft_margin
+from attacks.prospects import NEAR
 from attacks.rows import Rows
-from attacks.verdict import Stage, Verdict
+from attacks.verdict import LOOK, ROUND, Stage, Verdict
 from attacks.victim import gradient
 
 NORMS = ("linf", "l2", "l1")
@@ -135,6 +136,29 @@ def test_without_gradients_rows_fall_all_the_same_and_the_doubt_is_named(shape):
     assert found.any()
     assert noted(result, Doubt.ZERO_GRADIENT).all()
     assert not attacks.run("apgd", hidden, x, labels, "linf:0.15").fooled.all()
+
+
+def test_without_any_gradient_there_are_two_ascents_and_then_the_search():
+    hidden = Front(quantised)
+    x, labels = images(model=hidden)
+    result = attacks.run(Verdict(queries=50), hidden, x, labels, "linf:0.1")
+    assert result.seen is not None
+    standing = ~result.fooled
+    assert standing.any()
+    assert (result.seen.stage[standing] == Stage.SEARCH).all()
+    assert (result.backwards[standing] == LOOK[0] + ROUND[0]).all()
+
+
+def test_blind_rows_that_came_near_are_searched_twice():
+    hidden = Front(quantised)
+    x, labels = images(200, model=hidden)
+    result = attacks.run(Verdict(queries=100), hidden, x, labels, "linf:0.1")
+    assert result.seen is not None
+    near = result.seen.lead > NEAR["linf"] * result.seen.first
+    twice, once = (result.queries[~result.fooled & rows] for rows in (near, ~near))
+    assert len(twice) > 2
+    assert len(once) > 2
+    assert (twice == once.max() + 100).all()
 
 
 def test_gradients_that_promise_what_never_comes_are_doubted():
