@@ -8,6 +8,7 @@ from torch import Tensor
 from . import kernels
 from .columns import PerRow
 from .errors import InputError
+from .images import window
 from .norms import L2, TINY, Linf, Norm
 
 Bound = float | Tensor
@@ -101,7 +102,7 @@ class ThreatSet(PerRow):
         flat = direction.flatten(1)
         if self.mask is not None:
             flat = flat * self.mask
-        points, grads = (each.view(len(each), -1) for each in best)
+        points, grads = (each.reshape(len(each), -1) for each in best)
         state = (x_adv.flatten(1), before.flatten(1), flat, better, points, grads, length)
         if isinstance(self.norm, Linf):
             return kernels.ascend_linf(*state, self.low, self.high, self.unit, inertia).view_as(self.x)
@@ -112,9 +113,17 @@ class ThreatSet(PerRow):
     def recoloured(self, x_adv: Tensor, corner: Tensor, side: int, colour: Tensor) -> Tensor:
         """In L-inf, images [b, C, H, W]: x_adv with x + colour [b, C] in a square of that side, back in the set.
 
-        corner: [b, 2] in [0, 1), how far down and to the right the square lies of how far it can.
+        Where it has that there already, with x - colour. corner: [b, 2] in [0, 1), how far down and to the right the
+        square lies of how far it can.
         """
         assert isinstance(self.norm, Linf)
+        channels, height, width = self.x.shape[1:]
+        here = window(corner[:, 0], corner[:, 1], side, height, width).expand(-1, channels, -1)
+        x, now, low, high = (
+            each.reshape(-1, channels, height * width).gather(2, here) for each in (self.x, x_adv, self.low, self.high)
+        )
+        painted = (x + colour[:, :, None]).clamp(low, high)
+        colour = torch.where((painted == now).flatten(1).all(1, keepdim=True), -colour, colour)
         return kernels.recolour(self.x, x_adv, corner, side, colour, self.low, self.high)
 
     def project(self, z: Tensor, radius: Tensor | None = None) -> Tensor:

@@ -82,9 +82,7 @@ class Square:
     @staticmethod
     def _recoloured(rows: Rows, side: int, luck: Tensor) -> Tensor:
         colour = _sign(luck[:, 4 : 4 + rows.x.shape[1]]) * rows.threat.radius[:, None]
-        tried = rows.threat.recoloured(rows.x_adv, luck[:, :2], side, colour)
-        same = (tried == rows.x_adv).flatten(1).all(1, keepdim=True)
-        return rows.threat.recoloured(rows.x_adv, luck[:, :2], side, torch.where(same, -colour, colour))
+        return rows.threat.recoloured(rows.x_adv, luck[:, :2], side, colour)
 
     # -- L2 and L1 --
 
