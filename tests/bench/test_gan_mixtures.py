@@ -40,7 +40,7 @@ PUBLISHED = {  # arXiv 1712.04086, table 1: modes, high quality in %, reverse KL
     "PacGAN3": {"ring": ("7.8±0.1", "97.7±0.3", "0.10±0.02"), "grid": ("24.6±0.4", "94.2±0.4", "0.06±0.02")},
     "PacGAN4": {"ring": ("7.8±0.1", "95.9±1.4", "0.07±0.02"), "grid": ("24.8±0.2", "93.6±0.6", "0.04±0.01")},
 }
-SEEDS, OTHERS = 5, 2  # runs of the recipe, and of each of the others
+SEEDS = 5  # runs of each game
 NOISE = 1  # seed of the samples that are measured
 MINUTES = 5  # of CPU time, a run
 ENOUGH = 50_000  # samples for the deviation of a mode
@@ -77,8 +77,8 @@ def one_thread(threads) -> None:
 
 
 @pytest.fixture
-def seeds(game: str, pytestconfig: pytest.Config) -> range:
-    return range(pytestconfig.getoption("seeds") or (SEEDS if game == BY_RECIPE else OTHERS))
+def seeds(pytestconfig: pytest.Config) -> range:
+    return range(pytestconfig.getoption("seeds") or SEEDS)
 
 
 @pytest.mark.parametrize("game", GAMES)
