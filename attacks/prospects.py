@@ -1,5 +1,8 @@
 """What does a row's trace promise: may its gradients be trusted, and is a boundary within reach?"""
 
+from math import log2
+
+import torch
 from torch import Tensor
 
 from .doubts import Doubt, doubts, has
@@ -8,6 +11,10 @@ from .rows import Rows
 HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 NEAR = {"linf": 0.1, "l2": 0.1, "l1": 0.2}  # of the way to the boundary: no more is left to a row that is near
 FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
+FIRST_STOP = 64  # queries without gradients, until it is first looked how much they gain; then at each doubling
+SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
+CLOSE = 0.1  # of the way to the boundary
+HOPE, BLIND_HOPE = 1.5, 2.0  # times what the last doubling gained, the next may; where gradients are blind
 
 
 def suspect(rows: Rows) -> Tensor:
@@ -47,3 +54,22 @@ def settled(rows: Rows, tried: int) -> Tensor:
         return far
     come = 1 - rows.trace.seen.lead / rows.trace.seen.first
     return far & (rows.ways[:, tried] >= FURTHER * come * rows.ways[:, 0])
+
+
+def is_stop(asked: int) -> bool:
+    """Is it time to look again how much the queries gain?"""
+    return asked >= FIRST_STOP and asked.bit_count() == 1
+
+
+def hopeless(rows: Rows, asked: int, queries: int) -> Tensor:
+    """[b] bool: by what was gained from `rows.since` [b], at the last stop, the other queries will not do.
+
+    asked: of the queries, how many there were, without gradients.
+    """
+    if asked == FIRST_STOP:
+        return torch.zeros_like(rows.trace.seen.random)
+    gained = rows.trace.seen.lead - rows.since
+    hopes = torch.where(blinded(rows), BLIND_HOPE, HOPE) * gained * log2(queries / asked)
+    if asked <= SURE_STOP:
+        hopes = torch.where(blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
+    return rows.trace.seen.lead + hopes < 0

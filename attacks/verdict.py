@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 from itertools import cycle, islice
-from math import log2
 from typing import Literal, get_args
 
 import torch
@@ -31,7 +30,7 @@ from .gradient.pieces import (
 )
 from .gradient.rival import by_nearness
 from .loop import Attack, Search, in_turn
-from .prospects import blinded, flat, near, out_of_reach, settled, suspect
+from .prospects import blinded, flat, hopeless, is_stop, near, out_of_reach, settled, suspect
 from .rows import Rows
 from .score.square import Square, SquareStart
 from .threat import Goal
@@ -50,10 +49,6 @@ NEARER = (1.0, 0.5, 0.2)  # shares of what is near: rows within get a long ascen
 FINER, FINE = (1.0, 0.5, 0.25), 20  # shares of eps that ascents from the best point begin with; their steps
 PROBE = 12  # queries without gradients, after the rounds
 LUCK = 0.1  # of the way: what they may gain where gradients serve
-HOPE, BLIND_HOPE = 1.5, 2.0  # times what the last doubling gained, the next may; where gradients are blind
-FIRST_STOP = 64  # queries, until it is first asked how much they gain
-SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
-CLOSE = 0.1  # of the way to the boundary
 
 
 class Stage(IntEnum):
@@ -170,17 +165,13 @@ class Verdict:
     def _without_gradients(self, rows: Rows) -> Search:
         """For as long as there is hope for the rest of the way; blind rows to which it is short, once more."""
         _enter(rows, Stage.SEARCH)
-        search, answer, stop = _blind(rows, self.queries), None, FIRST_STOP
+        search, answer = _blind(rows, self.queries), None
         rows.since = rows.trace.seen.lead
-        for number in range(self.queries):
+        for asked in range(self.queries):
             answer = yield next(search) if answer is None else search.send(answer)
-            if number == stop:
-                if stop > FIRST_STOP:
-                    hopes = _hopes(rows, log2(self.queries / number))
-                    if stop <= SURE_STOP:
-                        hopes = torch.where(blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
-                    self._let_go(rows, rows.trace.seen.lead + hopes < 0)
-                rows.since, stop = rows.trace.seen.lead, 2 * stop
+            if is_stop(asked):
+                self._let_go(rows, hopeless(rows, asked, self.queries))
+                rows.since = rows.trace.seen.lead
         _note(rows, Doubt.STILL_FINDING, rows.trace.seen.lead > rows.since)
         self._let_go(rows, ~(blinded(rows) & near(rows)))
         rows.since = rows.trace.seen.lead
@@ -258,12 +249,6 @@ def _blind(rows: Rows, queries: int, start: SquareStart | None = _best_or_none) 
     if rows.x.ndim == 4:
         return Square(queries, start=start).search(rows)
     return _patchwork(rows, queries)
-
-
-def _hopes(rows: Rows, doublings: float) -> Tensor:
-    """[b] how far so many more doublings of the queries may come, by what the last one gained."""
-    gained = rows.trace.seen.lead - rows.since
-    return torch.where(blinded(rows), BLIND_HOPE, HOPE) * gained * doublings
 
 
 def _patchwork(rows: Rows, queries: int) -> Search:
