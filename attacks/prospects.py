@@ -72,4 +72,4 @@ def hopeless(rows: Rows, asked: int, queries: int) -> Tensor:
     hopes = torch.where(blinded(rows) & ~flat(rows), MISLED_HOPE, HOPE) * gained * log2(queries / asked)
     if asked <= SURE_STOP:
         hopes = torch.where(blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
-    return rows.trace.seen.lead + hopes < 0
+    return rows.trace.seen.lead + hopes <= 0

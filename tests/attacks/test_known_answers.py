@@ -83,7 +83,7 @@ def test_shift_and_scale_of_the_logits_change_nothing(attack, loss, change):
     }[change]
     options = {"queries": 100} if attack == "square" else {"steps": 20}
     search = CATALOG[attack](loss=loss, **options)
-    threat = "linf:0.2" if attack == "square" else "linf:0.05"
+    threat = "linf:0.1" if attack == "square" else "linf:0.05"
     plain = attacks.run(search, net, x, y, threat)
     other = attacks.run(search, _Changed(net, changed), x, y, threat)
     assert plain.fooled.any()

@@ -161,6 +161,15 @@ def test_blind_rows_that_came_near_are_searched_twice():
     assert (twice == once.max() + 100).all()
 
 
+def test_a_tie_that_nothing_moves_is_let_go_of():
+    x, labels = images(4)
+    last = nn.Linear(144, 2, bias=False)
+    nn.init.zeros_(last.weight)
+    result = attacks.run("verdict", nn.Sequential(nn.Flatten(), last), x, torch.zeros_like(labels), "linf:0.1")
+    assert not result.fooled.any()
+    assert result.queries.max() < 1200
+
+
 def test_gradients_that_promise_what_never_comes_are_doubted():
     rippled = Front(lambda x: x + 0.01 * (x * 3000).sin())  # slope up to 31 on a model of slope 1
     x, labels = images(model=rippled)
