@@ -30,11 +30,12 @@ from .gradient.pieces import (
 )
 from .gradient.rival import by_nearness
 from .loop import Attack, Search, in_turn
+from .patchwork import patchwork
 from .prospects import blinded, flat, hopeless, is_stop, near, out_of_reach, settled, suspect
 from .rows import Rows
 from .score.square import Square, SquareStart
 from .threat import Goal
-from .victim import gradient, scores
+from .victim import gradient
 
 Effort = Literal["quick", "standard", "exhaustive"]
 
@@ -248,15 +249,7 @@ def _blind(rows: Rows, queries: int, start: SquareStart | None = _best_or_none) 
     """Random search: Square on images; on other inputs a patchwork, which begins with the best point."""
     if rows.x.ndim == 4:
         return Square(queries, start=start).search(rows)
-    return _patchwork(rows, queries)
-
-
-def _patchwork(rows: Rows, queries: int) -> Search:
-    """The best point, with some of its numbers exchanged for those of a far-off one, fewer and fewer."""
-    for number in range(queries):
-        share = max(0.8 / 2 ** (10 * number / queries), 1 / rows.x[0].numel())
-        there = rows.uniform(*rows.x.shape[1:], low=0.0, high=1.0) < share
-        yield scores(rows.threat.project(torch.where(there, far_off(rows), _best(rows))))
+    return patchwork(rows, queries)
 
 
 def _probe(rows: Rows) -> Search:
