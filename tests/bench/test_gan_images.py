@@ -23,6 +23,7 @@ from advgan.fit import Recipe, Run, Samples, fit
 from advgan.recipes import RECIPES
 from reports import zoo
 
+SEEDS = 5
 NOISE = 1  # seed of the samples that are scored
 COMPARED = ("frechet", "precision", "recall", "density", "coverage")
 
@@ -55,7 +56,7 @@ def digits() -> Task:
         judge=judge,
         judge_is="digits_standard",
         spaces={"pixels": pixels, "penultimate layer of digits_standard": judge[:-1]},
-        seeds=5,
+        seeds=SEEDS,
         minutes=10,
         covers=0.9,
     )
@@ -77,7 +78,7 @@ def mnist() -> Task:
         judge=judge,
         judge_is="advertorch_adv",
         spaces={"pixels": pixels},
-        seeds=1,
+        seeds=SEEDS,
         minutes=20,
         covers=None,
     )
