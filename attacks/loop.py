@@ -151,9 +151,8 @@ class _Course:
     def _part(self) -> list["_Course"]:
         """Rows that the search parted with are done, or go on by another."""
         courses, rows = list["_Course"](), self.rows
-        for which, search in rows.parting:
+        for which, searches in rows.parting:
             which = self.working & which
-            searches = (*([search] if search else []), *rows.after)
             if not searches:
                 settle(self.found, rows, which, self.costs)
             elif len(at := which.nonzero().squeeze(1)):

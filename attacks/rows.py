@@ -29,7 +29,7 @@ class Rows:
     threat: ThreatSet
     confirmed: Tensor  # [b] int64, passes that confirming a randomised victim's successes has cost
     trace: Any  # the loop's Trace where it was asked for one, else None
-    parting: list[tuple[Tensor, Any]]  # since the last query: rows [b] bool that leave, and the search they go on by
+    parting: list[tuple[Tensor, tuple[Any, ...]]]  # since the last query: rows [b] bool that leave, searches to come
     after: tuple[Any, ...]  # searches that come then, for rows that are let go of too
 
     def __init__(self, x: Tensor, ids: Tensor, goal: Goal, threat: ThreatSet, seed: int = 0):
@@ -80,7 +80,7 @@ class Rows:
 
     def part(self, which: Tensor, search: Callable[["Rows"], Any] | None) -> None:
         """Those [b] bool go on by that search instead, in a batch of their own, and pay for no more than it asks."""
-        self.parting.append((which, search))
+        self.parting.append((which, self.after if search is None else (search, *self.after)))
 
     @property
     def leaving(self) -> Tensor:

@@ -154,3 +154,15 @@ def test_what_the_verdict_lets_go_of_is_the_next_attacks():
     left = ~both.fooled
     assert left.any()
     assert torch.equal(both.queries[left], alone.queries[left] + 50)
+
+
+def test_rows_that_are_let_go_of_as_one_search_ends_go_on_with_the_next_as_the_others_do():
+    class Ending:
+        def search(self, rows):
+            yield decision(rows.x)
+            rows.let_go(rows.ids % 2 == 0)
+
+    assert (attacked(Cascade((Ending(), Asking(7), Asking(2)))).queries == 1 + 1 + 7 + 2).all()
+    parting = Cascade((Parting(Asking(5)), Ending(), Asking(7)))
+    number = torch.arange(len(attacked(Asking(1)).queries))
+    assert torch.equal(attacked(parting).queries, 1 + torch.where(number < 10, number + 5, 10) + 1 + 7)
