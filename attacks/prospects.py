@@ -8,13 +8,13 @@ from torch import Tensor
 from .doubts import Doubt, doubts, has
 from .rows import Rows
 
-HONEST = (0.2, 1.5)  # share of what gradients promised that comes about where they are to be trusted
+HONEST = (0.25, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 NEAR = {"linf": 0.1, "l2": 0.1, "l1": 0.2}  # of the way to the boundary: no more is left to a row that is near
 FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
 FIRST_STOP = 64  # queries without gradients, until it is first looked how much they gain; then at each doubling
 SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
-CLOSE = 0.1  # of the way to the boundary
-HOPE, MISLED_HOPE = 1.5, 2.0  # times what the last doubling gained, the next may; where blind gradients led astray
+CLOSE = 0.02  # of the way to the boundary
+HOPE, FLAT_HOPE = 2.0, 1.5  # times what the last doubling gained, the next may; where there never was a gradient
 
 
 def suspect(rows: Rows) -> Tensor:
@@ -69,7 +69,7 @@ def hopeless(rows: Rows, asked: int, queries: int) -> Tensor:
     if asked == FIRST_STOP:
         return torch.zeros_like(rows.trace.seen.random)
     gained = rows.trace.seen.lead - rows.since
-    hopes = torch.where(blinded(rows) & ~flat(rows), MISLED_HOPE, HOPE) * gained * log2(queries / asked)
+    hopes = torch.where(flat(rows), FLAT_HOPE, HOPE) * gained * log2(queries / asked)
     if asked <= SURE_STOP:
         hopes = torch.where(blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
     return rows.trace.seen.lead + hopes <= 0

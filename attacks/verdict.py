@@ -11,41 +11,28 @@ import torch
 from torch import Tensor
 
 from . import losses
+from .ascents import BROAD, DENSE, LOSS, PLAN, ascent, at_best, scattered, smoothing, towards
 from .card import Card, card_of
 from .doubts import Doubt, doubts, has
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
-from .gradient.pgd import GradientAscent
-from .gradient.pieces import (
-    Coarse,
-    Proportional,
-    Scattered,
-    Start,
-    Steepest,
-    View,
-    at_input,
-    at_random,
-    far_off,
-    start_named,
-)
+from .gradient.pieces import Coarse, Start, at_input, at_random, start_named
 from .gradient.rival import by_nearness
 from .loop import Attack, Search, in_turn
 from .patchwork import patchwork
 from .prospects import blinded, flat, hopeless, is_stop, near, out_of_reach, settled, suspect
 from .rows import Rows
 from .score.square import Square, SquareStart
-from .threat import Goal
 from .victim import gradient
 
 Effort = Literal["quick", "standard", "exhaustive"]
 
 QUICK, LOOK, ROUND = (11, 11), (10, 20), (12, 20)  # steps of an ascent; in L1
-NOISE, FADED = {"linf": 0.3, "l2": 3.0, "l1": 1.0}, 0.03  # share of eps, at first; what is left of it in the end
-WIDE = 30  # in L1, of one that begins in a wider ball
-LOSS = "soft_margin"  # towards one rival it is the margin
+MEANS = ((4, 1.0), (8, 0.5), (16, 0.5))  # gradients in a mean; the share of the noise, and of eps the first step's
+SMALL = 0.1  # of the numbers, in the first changes of a search that goes on from where ascents came
 RIVALS = 9  # wrong classes that are ranked by how near they are
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
-LONG, MEAN = 60, 10  # steps of a long ascent; of one along mean gradients
+LONG = 60  # steps of a long ascent
 NEARER = (1.0, 0.5, 0.2)  # shares of what is near: rows within get a long ascent, another, a third
 FINER, FINE = (1.0, 0.5, 0.25), 20  # shares of eps that ascents from the best point begin with; their steps
 PROBE = 12  # queries without gradients, after the rounds
@@ -111,7 +98,7 @@ class Verdict:
     def _look(self, rows: Rows) -> Search:
         """One ascent from the input, or from `start`."""
         _enter(rows, Stage.LOOK)
-        yield from _ascent(rows, start_named(self.start), *(QUICK if self.effort == "quick" else LOOK)).search(rows)
+        yield from ascent(rows, start_named(self.start), *(QUICK if self.effort == "quick" else LOOK)).search(rows)
 
     def _rounds(self, rows: Rows) -> Search:
         """An ascent of a smoothed loss, then ascents towards the rivals that may be within reach, in turn.
@@ -121,7 +108,7 @@ class Verdict:
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, out_of_reach(rows, BEYOND[0]))
         rows.ways = torch.ones_like(rows.trace.seen.lead)[:, None]  # one rival, until they are ranked
-        yield from replace(_ascent(rows, at_random, *ROUND), views=_smoothing(rows, 1)).search(rows)
+        yield from replace(ascent(rows, at_random, *ROUND), views=(smoothing(rows),)).search(rows)
         self._part(rows, flat(rows), self._without_gradients)
         self._let_go(rows, out_of_reach(rows, BEYOND[1]) | settled(rows, 0))
         if not rows.goal.targeted:
@@ -129,7 +116,7 @@ class Verdict:
             rows.rivals, rows.ways = by_nearness(answer, rows, RIVALS)
         tried = 0
         for start, rival in islice(cycle(PLAN), self.rounds - 1):
-            yield from _towards(rows, rival, _ascent(rows, start, *ROUND))
+            yield from towards(rows, rival, ascent(rows, start, *ROUND))
             tried = max(tried, 0 if rival is None else rival + 1)
             self._let_go(rows, settled(rows, tried))
         yield from _probe(rows)
@@ -143,30 +130,38 @@ class Verdict:
             yield from APGD(LONG, LOSS, at_random).search(rows)
         self._let_go(rows, ~suspect(rows) & ~near(rows))
         for share in FINER:
-            yield from replace(DENSE, start=_best, share=share, steps=FINE).search(rows)
+            yield from replace(DENSE, start=at_best, share=share, steps=FINE).search(rows)
         self._let_go(rows, ~suspect(rows))
 
     def _distrusting(self, rows: Rows) -> Search:
         """Mean gradients, then queries without any; of a random model more of the former instead of the latter."""
-        yield from self._scattered(rows)
-        self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), partial(self._scattered, steps=LONG))
-        self._part(rows, ~blinded(rows), self._without_gradients)
-        yield from self._scattered(rows, Coarse(5))
-        yield from self._scattered(rows, at_random)
+        yield from in_turn(rows, [self._along_means, self._beyond_means])
+
+    def _along_means(self, rows: Rows) -> Search:
+        """Ascents along means of more and more gradients, for as long as another gain like the last would do."""
+        for copies, share in MEANS:
+            rows.since = rows.trace.seen.lead
+            yield from _strewn(rows, scattered(rows, at_best, copies=copies, noise=BROAD, share=share))
+            self._let_go(rows, 2 * rows.trace.seen.lead <= rows.since)
+        yield from replace(DENSE, start=at_best, share=FINER[-1], steps=FINE).search(rows)
+
+    def _beyond_means(self, rows: Rows) -> Search:
+        """Of a random model, more mean gradients; of blind rows some from elsewhere, then queries without any."""
+        self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), self._scattered_long)
+        self._part(rows, ~blinded(rows), partial(self._without_gradients, first_share=SMALL))
+        for start in (at_input, Coarse(5), at_random):
+            yield from _strewn(rows, scattered(rows, start))
         if self.effort == "exhaustive":
-            yield from self._scattered(rows, steps=LONG)
+            yield from self._scattered_long(rows)
         yield from self._without_gradients(rows)
 
-    def _scattered(self, rows: Rows, start: Start = at_input, steps: int = MEAN) -> Search:
-        """An ascent along mean gradients, which lead over what is rough."""
-        _enter(rows, Stage.SCATTERED)
-        yield from replace(DENSE, start=start, steps=steps, views=_smoothing(rows, 4)).search(rows)
-        _clear(rows)
+    def _scattered_long(self, rows: Rows) -> Search:
+        yield from _strewn(rows, scattered(rows, steps=LONG))
 
-    def _without_gradients(self, rows: Rows) -> Search:
+    def _without_gradients(self, rows: Rows, first_share: float = Square.first_share) -> Search:
         """For as long as there is hope for the rest of the way; blind rows to which it is short, once more."""
         _enter(rows, Stage.SEARCH)
-        search, answer = _blind(rows, self.queries), None
+        search, answer = _blind(rows, self.queries, first_share=first_share), None
         rows.since = rows.trace.seen.lead
         for asked in range(self.queries):
             answer = yield next(search) if answer is None else search.send(answer)
@@ -195,61 +190,21 @@ class Verdict:
             rows.part(which, search)
 
 
-# -- the parts of a search --
-
-
-def _ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> GradientAscent | APGD:
-    """In L2 and L1, from random points, on a smoothed loss.
-
-    In L1 all coordinates move, or, from a coarse start, few of them in a ball that is wider at first (APGD).
-    """
-    if rows.threat.norm.name == "linf":
-        return replace(DENSE, start=start, steps=steps)
-    views = _smoothing(rows, 1) if start is at_random else ()
-    if rows.threat.norm.name == "l2":
-        return replace(DENSE, start=start, steps=steps, views=views)
-    if isinstance(start, Coarse):
-        return APGD(WIDE, LOSS, start)
-    return replace(DENSE, start=start, steps=in_l1, views=views, direction=Proportional(), share=0.3)
-
-
-def _smoothing(rows: Rows, copies: int) -> tuple[View, ...]:
-    """A loss that grows sharp again leads past what masks gradients near the input."""
-    return (Scattered(copies, NOISE[rows.threat.norm.name], FADED),)
-
-
-DENSE = GradientAscent(LOSS, Steepest(), share=1.0, steps=10, schedule="cosine")
-
-
-def _towards(rows: Rows, rival: int | None, ascent: Attack) -> Search:
-    """To one of the nearest rivals, or to whichever is ahead."""
-    if rival is not None and not rows.goal.targeted:
-        towards = rows.rivals[:, min(rival, rows.rivals.shape[1] - 1)]
-        rows.aim = Goal(towards, targeted=True, versus=rows.goal.labels)
-    yield from ascent.search(rows)
-    rows.aim = rows.goal
-
-
-def _beside(rows: Rows) -> Tensor:
-    """A quarter of the way from the best point to a far-off one."""
-    best = _best(rows)
-    return rows.threat.project(best + (far_off(rows) - best) * 0.25)
-
-
-def _best(rows: Rows) -> Tensor:
-    return rows.trace.best
+# -- without gradients --
 
 
 def _best_or_none(rows: Rows) -> tuple[Tensor, Tensor]:
     """[b, ...] the best points, and [b] bool which of them are no better than the inputs."""
-    return _best(rows), rows.trace.seen.lead <= rows.trace.seen.first
+    return at_best(rows), rows.trace.seen.lead <= rows.trace.seen.first
 
 
-def _blind(rows: Rows, queries: int, start: SquareStart | None = _best_or_none) -> Search:
+def _blind(
+    rows: Rows, queries: int, start: SquareStart | None = _best_or_none, first_share: float = Square.first_share
+) -> Search:
     """Random search: Square on images; on other inputs a patchwork, which begins with the best point."""
     if rows.x.ndim == 4:
-        return Square(queries, start=start).search(rows)
-    return patchwork(rows, queries)
+        return Square(queries, first_share, start).search(rows)
+    return patchwork(rows, queries, first_share)
 
 
 def _probe(rows: Rows) -> Search:
@@ -262,7 +217,13 @@ def _probe(rows: Rows) -> Search:
     _note(rows, Doubt.BLACK_BOX_AHEAD, gained > LUCK * (rows.since - rows.trace.seen.first).clamp_min(0))
 
 
-# -- what is noted of the rows --
+# -- what is noted on the way --
+
+
+def _strewn(rows: Rows, ascent: Attack) -> Search:
+    _enter(rows, Stage.SCATTERED)
+    yield from ascent.search(rows)
+    _clear(rows)
 
 
 def _enter(rows: Rows, stage: Stage) -> None:
@@ -278,19 +239,3 @@ def _clear(rows: Rows) -> None:
 
 def _note(rows: Rows, doubt: Doubt, where: Tensor) -> None:
     rows.trace.seen.noted = rows.trace.seen.noted | (int(doubt) * where)
-
-
-PLAN: tuple[tuple[Start, int | None], ...] = (  # where an ascent sets out from, and to which of the rivals
-    (Coarse(5), 0),
-    (at_random, 1),
-    (Coarse(5), 2),
-    (at_random, 3),
-    (Coarse(5), 4),
-    (at_random, 5),
-    (Coarse(9), None),
-    (at_random, 6),
-    (_beside, None),
-    (at_random, 7),
-    (far_off, None),
-    (at_random, 8),
-)

@@ -24,7 +24,7 @@ FLOORS = [  # from the ground up; rooms on one floor do not import each other
     {"attacks.judging"},
     {"attacks.loop", "attacks.preflight", "attacks.doubts"},
     {"attacks.gradient", "attacks.score", "attacks.decision", "attacks.spatial", "attacks.repair"},
-    {"attacks.combine", "attacks.warm", "attacks.prospects", "attacks.patchwork"},
+    {"attacks.combine", "attacks.warm", "attacks.prospects", "attacks.patchwork", "attacks.ascents"},
     {"attacks.autoattack", "attacks.verdict"},
     {"attacks.catalog"},
     {"attacks.api"},

@@ -11,6 +11,7 @@ from torch import nn
 
 import attacks
 from attacks import CATALOG, Access, Goal, InputError, Transferred, Victim, card_of
+from attacks.ascents import BROAD, NOISE, scattered
 from attacks.doubts import Doubt, doubts, has
 from attacks.gradient.pgd import GradientAscent
 from attacks.gradient.pieces import Coarse, Proportional, Scattered, Steepest, far_off
@@ -19,7 +20,7 @@ from attacks.hyperplanes import highest_in_l1
 from attacks.losses import from_function, margin, soft_margin
 from attacks.prospects import NEAR
 from attacks.rows import Rows
-from attacks.verdict import LOOK, ROUND, Stage, Verdict
+from attacks.verdict import LOOK, MEANS, ROUND, Stage, Verdict
 from attacks.victim import gradient
 
 NORMS = ("linf", "l2", "l1")
@@ -179,6 +180,35 @@ def test_gradients_that_promise_what_never_comes_are_doubted():
     assert noted(result, Doubt.BROKEN_PROMISE)[standing].all()
     honest = attacks.run(Verdict(rounds=3, queries=100), blocks(), *images(), "linf:0.02")
     assert not noted(honest, Doubt.BROKEN_PROMISE)[~honest.fooled].any()
+
+
+def rippled_as_wide_as_eps():
+    """Whose gradients point the wrong way half of the time, within some 0.06 of each other."""
+    return Front(lambda x: x + 0.03 * (x * 105).sin())
+
+
+def test_means_of_gradients_strewn_broadly_lead_over_ripples_as_wide_as_eps():
+    model = rippled_as_wide_as_eps()
+    x, labels = images(100, model=model)
+    rows = rows_of(x, labels, "linf:0.05")
+    narrow, broad = (
+        attacks.run(scattered(rows, copies=16, noise=noise), model, x, labels, "linf:0.05").fooled.sum()
+        for noise in (NOISE, BROAD)
+    )
+    assert broad > 2 * narrow
+
+
+def test_rows_climb_along_means_for_as_long_as_it_pays():
+    model = rippled_as_wide_as_eps()
+    x, labels = images(100, model=model)
+    result = attacks.run("verdict", model, x, labels, "linf:0.05")
+    assert result.seen is not None
+    assert (result.fooled & (result.seen.stage == Stage.SCATTERED)).sum() > 20
+    left = ~result.fooled & (result.seen.stage == Stage.SEARCH)
+    assert left.any()
+    assert (result.backwards[left] < result.backwards[left].min() + MEANS[1][0] * 10).any()  # after the first
+    thorough = attacks.run(Verdict("exhaustive", queries=2), model, x, labels, "linf:0.05")
+    assert (thorough.backwards[left] > result.backwards[left]).all()
 
 
 def test_a_random_model_is_noticed():
