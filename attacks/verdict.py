@@ -13,7 +13,7 @@ from torch import Tensor
 from . import losses
 from .ascents import BROAD, DENSE, LOSS, PLAN, ascent, at_best, scattered, smoothing, towards
 from .card import Card, card_of
-from .doubts import Doubt, doubts, has
+from .doubts import Doubt
 from .errors import InputError, unknown
 from .gradient.apgd import APGD
 from .gradient.pieces import Coarse, Start, at_input, at_random, start_named
@@ -29,6 +29,7 @@ Effort = Literal["quick", "standard", "exhaustive"]
 
 QUICK, LOOK, ROUND = (11, 11), (10, 20), (12, 20)  # steps of an ascent; in L1
 MEANS = ((4, 1.0), (8, 0.5), (16, 0.5))  # gradients in a mean; the share of the noise, and of eps the first step's
+AVERAGES = ((at_input, 16), (at_best, 32))  # of a random model: where ascents set out from; gradients in a mean
 SMALL = 0.1  # of the numbers, in the first changes of a search that goes on from where ascents came
 RIVALS = 9  # wrong classes that are ranked by how near they are
 BEYOND = (2.0, 1.0)  # eps that a row wants still, in units of eps, to be let go of after the look, after a round
@@ -58,8 +59,8 @@ class Verdict:
     effort: "quick" is one ascent from the input: 13 forwards, 11 gradients. "standard" lets go of a row once its best
         point is far from the boundary and no rival is within reach of another ascent; rows that are near get long
         ones, more of them the nearer they are, and some from their best point. Rows on which gradients cannot be
-        trusted get mean gradients and go on to a search without any, for as long as it pays. "exhaustive" lets go of
-        nothing, and then runs `also`.
+        trusted get means of gradients strewn broadly and go on to a search without any, each for as long as it pays;
+        those of a random model means of many. "exhaustive" lets go of nothing, and then runs `also`.
     rounds, queries: at most so many ascents, and queries of the search without gradients.
     also: attacks; those that are not made for the threat, the goal or the inputs are left out.
     start: where the first ascent sets out from (`attacks.Warm` gives it another attack's best proposal).
@@ -103,13 +104,14 @@ class Verdict:
     def _rounds(self, rows: Rows) -> Search:
         """An ascent of a smoothed loss, then ascents towards the rivals that may be within reach, in turn.
 
-        Rows without any gradient have nothing to ascend.
+        Rows without any gradient have nothing to ascend; those of a random model want means of many.
         """
         _enter(rows, Stage.ROUNDS)
         self._let_go(rows, out_of_reach(rows, BEYOND[0]))
         rows.ways = torch.ones_like(rows.trace.seen.lead)[:, None]  # one rival, until they are ranked
         yield from replace(ascent(rows, at_random, *ROUND), views=(smoothing(rows),)).search(rows)
         self._part(rows, flat(rows), self._without_gradients)
+        self._part(rows, rows.trace.seen.random, self._on_average)
         self._let_go(rows, out_of_reach(rows, BEYOND[1]) | settled(rows, 0))
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
@@ -134,7 +136,7 @@ class Verdict:
         self._let_go(rows, ~suspect(rows))
 
     def _distrusting(self, rows: Rows) -> Search:
-        """Mean gradients, then queries without any; of a random model more of the former instead of the latter."""
+        """Mean gradients, then queries without any."""
         yield from in_turn(rows, [self._along_means, self._beyond_means])
 
     def _along_means(self, rows: Rows) -> Search:
@@ -146,17 +148,19 @@ class Verdict:
         yield from replace(DENSE, start=at_best, share=FINER[-1], steps=FINE).search(rows)
 
     def _beyond_means(self, rows: Rows) -> Search:
-        """Of a random model, more mean gradients; of blind rows some from elsewhere, then queries without any."""
-        self._part(rows, has(doubts(rows.trace.seen), Doubt.RANDOM), self._scattered_long)
+        """Queries without gradients, of blind rows after mean gradients from elsewhere."""
+        self._part(rows, rows.trace.seen.random, self._on_average)
         self._part(rows, ~blinded(rows), partial(self._without_gradients, first_share=SMALL))
         for start in (at_input, Coarse(5), at_random):
             yield from _strewn(rows, scattered(rows, start))
         if self.effort == "exhaustive":
-            yield from self._scattered_long(rows)
+            yield from self._on_average(rows)
         yield from self._without_gradients(rows)
 
-    def _scattered_long(self, rows: Rows) -> Search:
-        yield from _strewn(rows, scattered(rows, steps=LONG))
+    def _on_average(self, rows: Rows) -> Search:
+        """Of a random model: means of many gradients, and no queries without any."""
+        for start, copies in AVERAGES:
+            yield from _strewn(rows, scattered(rows, start, ROUND[0], copies))
 
     def _without_gradients(self, rows: Rows, first_share: float = Square.first_share) -> Search:
         """For as long as there is hope for the rest of the way; blind rows to which it is short, once more."""

@@ -218,6 +218,8 @@ def test_a_random_model_is_noticed():
     standing = ~result.fooled
     assert standing.any()
     assert noted(result, Doubt.RANDOM)[standing].all()
+    assert result.seen is not None
+    assert (result.seen.stage[standing] <= Stage.SCATTERED).all()  # queries of one pass each say nothing
     calm = attacks.run(Verdict(rounds=2, queries=50), blocks(), x, labels, "linf:0.005")
     assert not noted(calm, Doubt.RANDOM).any()
 
