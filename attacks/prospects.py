@@ -14,7 +14,7 @@ FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another
 FIRST_STOP = 64  # queries without gradients, until it is first looked how much they gain; then at each doubling
 SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
 CLOSE = 0.02  # of the way to the boundary
-HOPE, FLAT_HOPE = 2.0, 1.5  # times what the last doubling gained, the next may; where there never was a gradient
+HOPE, MISLED_HOPE = 1.5, 3.0  # times what the last doubling gained, the next may; where blind gradients led astray
 
 
 def suspect(rows: Rows) -> Tensor:
@@ -69,7 +69,7 @@ def hopeless(rows: Rows, asked: int, queries: int) -> Tensor:
     if asked == FIRST_STOP:
         return torch.zeros_like(rows.trace.seen.random)
     gained = rows.trace.seen.lead - rows.since
-    hopes = torch.where(flat(rows), FLAT_HOPE, HOPE) * gained * log2(queries / asked)
+    hopes = torch.where(blinded(rows) & ~flat(rows), MISLED_HOPE, HOPE) * gained * log2(queries / asked)
     if asked <= SURE_STOP:
         hopes = torch.where(blinded(rows), torch.inf, hopes - CLOSE * rows.trace.seen.first)
     return rows.trace.seen.lead + hopes <= 0
