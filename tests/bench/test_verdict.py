@@ -39,7 +39,7 @@ PAIRS = [  # as many rows as one core can put AutoAttack to in some hours
     Pair("resnet20", "linf:1/1020", 250),
     Pair("resnet20", "l2:0.05", 250),
     Pair("resnet32", "linf:1/1020", 250),
-    *(Pair(name, each.threat, 500) for name, each in MASKING.items()),
+    *(Pair(name, each.threat, 1000 if each.passes == 1 else 250) for name, each in MASKING.items()),
 ]
 MANY = 0.2  # of the rows, left by AutoAttack
 FEWER = (100, 30)  # times, forwards and gradients: the mean where many are left
