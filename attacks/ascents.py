@@ -47,7 +47,7 @@ def ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> GradientAscent |
 def scattered(
     rows: Rows,
     start: Start = at_input,
-    steps: int = 10,
+    steps: int = DENSE.steps,
     copies: int = COPIES,
     noise: Mapping[str, float] = NOISE,
     share: float = 1.0,

@@ -20,7 +20,7 @@ from attacks.hyperplanes import highest_in_l1
 from attacks.losses import from_function, margin, soft_margin
 from attacks.prospects import NEAR
 from attacks.rows import Rows
-from attacks.verdict import LOOK, MEANS, ROUND, Stage, Verdict
+from attacks.verdict import LOOK, ROUND, Stage, Verdict
 from attacks.victim import gradient
 
 NORMS = ("linf", "l2", "l1")
@@ -205,8 +205,9 @@ def test_rows_climb_along_means_for_as_long_as_it_pays():
     assert result.seen is not None
     assert (result.fooled & (result.seen.stage == Stage.SCATTERED)).sum() > 20
     left = ~result.fooled & (result.seen.stage == Stage.SEARCH)
-    assert left.any()
-    assert (result.backwards[left] < result.backwards[left].min() + MEANS[1][0] * 10).any()  # after the first
+    climbed = result.backwards[left] - result.backwards[left].min()
+    assert (climbed == 0).double().mean() > 0.5  # the first ascent gained little
+    assert climbed.max() == 10 * (8 + 16)  # the second and the third
     thorough = attacks.run(Verdict("exhaustive", queries=2), model, x, labels, "linf:0.05")
     assert (thorough.backwards[left] > result.backwards[left]).all()
 
