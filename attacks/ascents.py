@@ -13,6 +13,7 @@ from .gradient.pieces import (
     Scattered,
     Start,
     Steepest,
+    View,
     at_input,
     at_random,
     far_off,
@@ -23,25 +24,36 @@ from .threat import Goal
 
 LOSS = "soft_margin"  # towards one rival it is the margin
 DENSE = GradientAscent(LOSS, Steepest(), share=1.0, steps=10, schedule="cosine")
+SHARE = {"linf": 1.0, "l2": 3.0, "l1": 0.3}  # of eps, the first step: in L2 the ball takes most of it back
 NOISE, FADED = {"linf": 0.3, "l2": 3.0, "l1": 1.0}, 0.03  # share of eps, at first; what is left of it in the end
 BROAD = {"linf": 2.0, "l2": 3.0, "l1": 1.0}  # the same, where gradients mislead
 WIDE = 30  # steps in L1, of an ascent that begins in a wider ball
 COPIES = 4  # gradients in a mean
 
 
-def ascent(rows: Rows, start: Start, steps: int, in_l1: int) -> GradientAscent | APGD:
+def ascent(rows: Rows, start: Start, steps: int, in_l1: int, sparse: bool = False) -> GradientAscent | APGD:
     """In L2 and L1, from random points, on a smoothed loss.
 
-    In L1 all coordinates move, or, from a coarse start, few of them in a ball that is wider at first (APGD).
+    sparse: in L1 few coordinates move, in a ball that is wider at first (APGD); else all of them do.
     """
-    if rows.threat.norm.name == "linf":
-        return replace(DENSE, start=start, steps=steps)
-    views = (smoothing(rows),) if start is at_random else ()
-    if rows.threat.norm.name == "l2":
-        return replace(DENSE, start=start, steps=steps, views=views)
-    if isinstance(start, Coarse):
+    norm = rows.threat.norm.name
+    if norm == "l1" and sparse:
         return APGD(WIDE, LOSS, start)
-    return replace(DENSE, start=start, steps=in_l1, views=views, direction=Proportional(), share=0.3)
+    smooth = norm != "linf" and (start is at_random or isinstance(start, Coarse))
+    return _dense(rows, start, in_l1 if norm == "l1" else steps, (smoothing(rows),) if smooth else ())
+
+
+def long_ascents(rows: Rows, steps: int) -> tuple[Attack, ...]:
+    """One that adapts its steps, and two on a smoothed loss: rows on which one ends low, another takes further."""
+    views = (smoothing(rows),)
+    return APGD(steps, LOSS, at_random), *(_dense(rows, start, steps, views) for start in (Coarse(5), at_random))
+
+
+def _dense(rows: Rows, start: Start, steps: int, views: tuple[View, ...]) -> GradientAscent:
+    direction = Proportional() if rows.threat.norm.name == "l1" else Steepest()
+    return replace(
+        DENSE, start=start, steps=steps, views=views, direction=direction, share=SHARE[rows.threat.norm.name]
+    )
 
 
 def scattered(
@@ -84,17 +96,17 @@ def beside_best(rows: Rows) -> Tensor:
     return rows.threat.project(best + (far_off(rows) - best) * 0.25)
 
 
-PLAN: tuple[tuple[Start, int | None], ...] = (  # where an ascent sets out from, and to which of the rivals
-    (Coarse(5), 0),
-    (at_random, 1),
-    (Coarse(5), 2),
-    (at_random, 3),
-    (Coarse(5), 4),
-    (at_random, 5),
-    (Coarse(9), None),
-    (at_random, 6),
-    (beside_best, None),
-    (at_random, 7),
-    (far_off, None),
-    (at_random, 8),
+PLAN: tuple[tuple[Start, int | None, bool], ...] = (  # where an ascent sets out from, to which rival, sparse or not
+    (Coarse(5), 0, False),
+    (at_random, 1, False),
+    (Coarse(5), 2, True),
+    (at_random, 3, False),
+    (Coarse(5), 4, False),
+    (at_random, 5, False),
+    (Coarse(9), None, True),
+    (at_random, 6, False),
+    (beside_best, None, False),
+    (at_random, 7, False),
+    (far_off, None, False),
+    (at_random, 8, False),
 )

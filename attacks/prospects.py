@@ -10,6 +10,7 @@ from .rows import Rows
 
 HONEST = (0.25, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 NEAR = {"linf": 0.1, "l2": 0.1, "l1": 0.2}  # of the way to the boundary: no more is left to a row that is near
+CLOSE_BY = 0.07  # eps: no more is missing, as steep as the steepest, to a row that is close
 FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
 FIRST_STOP = 64  # queries without gradients, until it is first looked how much they gain; then at each doubling
 SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
@@ -23,9 +24,10 @@ def suspect(rows: Rows) -> Tensor:
 
 
 def blinded(rows: Rows) -> Tensor:
-    """[b] bool: they say nothing, or nothing of what lies a step away."""
+    """[b] bool: they say nothing, or nothing of what lies a step away, or lead away from the boundary."""
     none = (Doubt.ZERO_GRADIENT, Doubt.NOISY_GRADIENT, Doubt.NO_RISE, Doubt.RANDOM)
-    return has(doubts(rows.trace.seen), *none) | (rows.trace.seen.kept > HONEST[1])
+    kept = rows.trace.seen.kept
+    return has(doubts(rows.trace.seen), *none) | (kept > HONEST[1]) | (kept < 0)
 
 
 def flat(rows: Rows) -> Tensor:
@@ -42,6 +44,11 @@ def out_of_reach(rows: Rows, beyond: float) -> Tensor:
 def near(rows: Rows, share: float = 1.0) -> Tensor:
     """[b] bool: no more of the way to the boundary is left than that share of `NEAR`."""
     return rows.trace.seen.lead > share * NEAR[rows.threat.norm.name] * rows.trace.seen.first
+
+
+def close(rows: Rows, share: float = 1.0) -> Tensor:
+    """[b] bool: were the model straight and as steep as at its steepest, that share of `CLOSE_BY` would do."""
+    return rows.trace.seen.gap <= share * CLOSE_BY
 
 
 def settled(rows: Rows, tried: int) -> Tensor:

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from . import losses
-from .ascents import BROAD, DENSE, LOSS, PLAN, ascent, at_best, scattered, smoothing, towards
+from .ascents import BROAD, DENSE, PLAN, ascent, at_best, long_ascents, scattered, smoothing, towards
 from .card import Card, card_of
 from .doubts import Doubt
 from .errors import InputError, unknown
-from .gradient.apgd import APGD
 from .gradient.pieces import Coarse, Start, at_input, at_random, start_named
 from .gradient.rival import by_nearness
 from .loop import Attack, Search, in_turn
 from .patchwork import patchwork
-from .prospects import blinded, flat, hopeless, is_stop, near, out_of_reach, settled, suspect
+from .prospects import blinded, close, flat, hopeless, is_stop, near, out_of_reach, settled, suspect
 from .rows import Rows
 from .score.square import Square, SquareStart
 from .victim import gradient
@@ -112,25 +111,31 @@ class Verdict:
         yield from replace(ascent(rows, at_random, *ROUND), views=(smoothing(rows),)).search(rows)
         self._part(rows, flat(rows), self._without_gradients)
         self._part(rows, rows.trace.seen.random, self._on_average)
-        self._let_go(rows, out_of_reach(rows, BEYOND[1]) | settled(rows, 0))
+        self._let_go(rows, out_of_reach(rows, BEYOND[1]))
+        self._settle(rows, 0)
         if not rows.goal.targeted:
             answer = yield gradient(rows.x, losses.margin)
             rows.rivals, rows.ways = by_nearness(answer, rows, RIVALS)
         tried = 0
-        for start, rival in islice(cycle(PLAN), self.rounds - 1):
-            yield from towards(rows, rival, ascent(rows, start, *ROUND))
+        for start, rival, sparse in islice(cycle(PLAN), self.rounds - 1):
+            yield from towards(rows, rival, ascent(rows, start, *ROUND, sparse))
             tried = max(tried, 0 if rival is None else rival + 1)
-            self._let_go(rows, settled(rows, tried))
+            self._settle(rows, tried)
         yield from _probe(rows)
+
+    def _settle(self, rows: Rows, tried: int) -> None:
+        """Lets go of rows with no rival within reach; those to which a little more eps would do get long ascents."""
+        self._part(rows, settled(rows, tried) & close(rows), self._long)
+        self._let_go(rows, settled(rows, tried))
 
     def _long(self, rows: Rows) -> Search:
         """Ascents that adapt their steps and end higher, the more the nearer a row is; then from its best point."""
-        for share in NEARER:
+        for share, climb in zip(NEARER, long_ascents(rows, LONG), strict=True):
             self._part(rows, suspect(rows), self._distrusting)
-            self._let_go(rows, ~near(rows, share))
+            self._let_go(rows, ~near(rows, share) & ~close(rows, share))
             _enter(rows, Stage.LONG)
-            yield from APGD(LONG, LOSS, at_random).search(rows)
-        self._let_go(rows, ~suspect(rows) & ~near(rows))
+            yield from climb.search(rows)
+        self._let_go(rows, ~suspect(rows) & ~near(rows) & ~close(rows))
         for share in FINER:
             yield from replace(DENSE, start=at_best, share=share, steps=FINE).search(rows)
         self._let_go(rows, ~suspect(rows))
