@@ -212,6 +212,53 @@ def test_rows_climb_along_means_for_as_long_as_it_pays():
     assert (thorough.backwards[left] > result.backwards[left]).all()
 
 
+class LeadsAway(torch.autograd.Function):
+    """x, and gradients of the wrong sign."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad
+
+
+def test_rows_whose_gradients_lead_away_are_searched_as_if_they_had_none():
+    wrong = Front(LeadsAway.apply)
+    x, labels = images(64)
+    honest, misled = (attacks.run("verdict", model, x, labels, "l2:0.5") for model in (blocks(), wrong))
+    gradients = attacks.run("apgd", wrong, x, labels, "l2:0.5")
+    assert misled.fooled.sum() > 0.75 * honest.fooled.sum() > 3 * gradients.fooled.sum()
+    assert misled.seen is not None
+    assert (misled.seen.kept[~misled.fooled] < 0).all()
+    assert (misled.seen.stage[~misled.fooled] == Stage.SEARCH).all()
+
+
+class Bent(nn.Module):
+    """By the mean of x [b, d]: what class 0 is ahead shrinks by `slope` a unit, and beyond `bend` by `steep`."""
+
+    def __init__(self, slope, bend, steep):
+        super().__init__()
+        self.slope, self.bend, self.steep = slope, bend, steep
+
+    def forward(self, x):
+        come = x.mean(1) - 0.5
+        ahead = 2 - self.slope * come - (self.steep - self.slope) * (come - self.bend).clamp_min(0)
+        return torch.stack([ahead, torch.ones_like(ahead)], 1)
+
+
+@pytest.mark.parametrize(("bend", "steep", "stage"), [(0.097, 50.0, Stage.LONG), (0.09, 20.0, Stage.ROUNDS)])
+def test_rows_that_are_far_by_their_lead_and_near_by_the_eps_they_want_get_long_ascents(bend, steep, stage):
+    """At eps 0.1 more than a quarter of the way is left to both, which 5 or 13 % of eps more would bring."""
+    x = torch.full((4, 30), 0.5, dtype=torch.float64)
+    result = attacks.run("verdict", Bent(6.0, bend, steep), x, torch.zeros(4, dtype=torch.int64), "linf:0.1")
+    assert not result.fooled.any()
+    assert result.seen is not None
+    assert (result.seen.lead < 0.25 * result.seen.first).all()  # both are negative
+    assert (result.seen.stage == stage).all()
+
+
 def test_a_random_model_is_noticed():
     noisy = Front(lambda x: x + 0.1 * torch.randn_like(x))
     x, labels = images()
