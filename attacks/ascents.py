@@ -44,9 +44,9 @@ def ascent(rows: Rows, start: Start, steps: int, in_l1: int, sparse: bool = Fals
 
 
 def long_ascents(rows: Rows, steps: int) -> tuple[Attack, ...]:
-    """Two on a smoothed loss, and one that adapts its steps: where one ends low, another may get further."""
+    """One that adapts its steps and shows whether gradients mislead; two on a smoothed loss, which get further."""
     smoothed = (_dense(rows, start, steps, (smoothing(rows),)) for start in (Coarse(5), at_random))
-    return *smoothed, APGD(steps, LOSS, at_random)
+    return APGD(steps, LOSS, at_random), *smoothed
 
 
 def _dense(rows: Rows, start: Start, steps: int, views: tuple[View, ...]) -> GradientAscent:

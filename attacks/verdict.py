@@ -56,10 +56,11 @@ class Verdict:
     """Short ascents of the margin, towards all rivals and then to those within reach in turn, while a row may yet fall.
 
     effort: "quick" is one ascent from the input: 13 forwards, 11 gradients. "standard" lets go of a row once its best
-        point is far from the boundary and no rival is within reach of another ascent; rows that are near get long
-        ones, more of them the nearer they are, and some from their best point. Rows on which gradients cannot be
-        trusted get means of gradients strewn broadly and go on to a search without any, each for as long as it pays;
-        those of a random model means of many. "exhaustive" lets go of nothing, and then runs `also`.
+        point is far from the boundary and no rival is within reach of another ascent; rows that are near, or want
+        little eps still, get long ones, more the nearer they are, and some from their best point. Rows on which
+        gradients cannot be trusted get means of gradients strewn broadly and go on to a search without any, each for
+        as long as it pays; those of a random model means of many. "exhaustive" lets go of nothing, and then runs
+        `also`.
     rounds, queries: at most so many ascents, and queries of the search without gradients.
     also: attacks; those that are not made for the threat, the goal or the inputs are left out.
     start: where the first ascent sets out from (`attacks.Warm` gives it another attack's best proposal).
