@@ -10,7 +10,7 @@ from .rows import Rows
 
 HONEST = (0.25, 1.5)  # share of what gradients promised that comes about where they are to be trusted
 NEAR = {"linf": 0.1, "l2": 0.1, "l1": 0.2}  # of the way to the boundary: no more is left to a row that is near
-CLOSE_BY = 0.07  # eps: no more is missing, as steep as the steepest, to a row that is close
+MISSING = 0.07  # eps: no more is missing to a row that is close
 FURTHER = 1.5  # times as far as ascents came towards the nearest rival, another is still worth one
 FIRST_STOP = 64  # queries without gradients, until it is first looked how much they gain; then at each doubling
 SURE_STOP = 512  # until then, rows without a gradient go on, and those whose way is this short:
@@ -47,8 +47,8 @@ def near(rows: Rows, share: float = 1.0) -> Tensor:
 
 
 def close(rows: Rows, share: float = 1.0) -> Tensor:
-    """[b] bool: were the model straight and as steep as at its steepest, that share of `CLOSE_BY` would do."""
-    return rows.trace.seen.gap <= share * CLOSE_BY
+    """[b] bool: were the model straight and as steep as at its steepest, that share of `MISSING` would do."""
+    return rows.trace.seen.gap <= share * MISSING
 
 
 def settled(rows: Rows, tried: int) -> Tensor:

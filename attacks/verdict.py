@@ -130,7 +130,7 @@ class Verdict:
         self._let_go(rows, settled(rows, tried))
 
     def _long(self, rows: Rows) -> Search:
-        """Ascents that adapt their steps and end higher, the more the nearer a row is; then from its best point."""
+        """Ascents of more steps, which end higher, the more the nearer a row is; then from its best point."""
         for share, climb in zip(NEARER, long_ascents(rows, LONG), strict=True):
             self._part(rows, suspect(rows), self._distrusting)
             self._let_go(rows, ~near(rows, share) & ~close(rows, share))
